@@ -1,0 +1,80 @@
+//! Reason codes (MQTT 5.0 section 2.4) and their 3.x return codes: each protocol error is one of these and a static
+//! text.
+
+/// A reason code. `Success` is also "normal disconnection" and "granted QoS 0".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names are the specification's
+pub enum Reason {
+    Success = 0x00,
+    GrantedQoS1 = 0x01,
+    GrantedQoS2 = 0x02,
+    DisconnectWithWill = 0x04,
+    NoMatchingSubscribers = 0x10,
+    NoSubscriptionExisted = 0x11,
+    ContinueAuthentication = 0x18,
+    ReAuthenticate = 0x19,
+    UnspecifiedError = 0x80,
+    MalformedPacket = 0x81,
+    ProtocolError = 0x82,
+    ImplementationSpecificError = 0x83,
+    UnsupportedProtocolVersion = 0x84,
+    ClientIdentifierNotValid = 0x85,
+    BadUserNameOrPassword = 0x86,
+    NotAuthorized = 0x87,
+    ServerUnavailable = 0x88,
+    ServerBusy = 0x89,
+    Banned = 0x8A,
+    ServerShuttingDown = 0x8B,
+    BadAuthenticationMethod = 0x8C,
+    KeepAliveTimeout = 0x8D,
+    SessionTakenOver = 0x8E,
+    TopicFilterInvalid = 0x8F,
+    TopicNameInvalid = 0x90,
+    PacketIdentifierInUse = 0x91,
+    PacketIdentifierNotFound = 0x92,
+    ReceiveMaximumExceeded = 0x93,
+    TopicAliasInvalid = 0x94,
+    PacketTooLarge = 0x95,
+    MessageRateTooHigh = 0x96,
+    QuotaExceeded = 0x97,
+    AdministrativeAction = 0x98,
+    PayloadFormatInvalid = 0x99,
+    RetainNotSupported = 0x9A,
+    QoSNotSupported = 0x9B,
+    UseAnotherServer = 0x9C,
+    ServerMoved = 0x9D,
+    SharedSubscriptionsNotSupported = 0x9E,
+    ConnectionRateExceeded = 0x9F,
+    MaximumConnectTime = 0xA0,
+    SubscriptionIdentifiersNotSupported = 0xA1,
+    WildcardSubscriptionsNotSupported = 0xA2,
+}
+
+/// Why bytes are not a packet: the reason to answer with and a text for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{text} (reason 0x{:02X})", *reason as u8)]
+pub struct DecodeError {
+    /// The reason code a 5.0 client is told.
+    pub reason: Reason,
+    /// What is wrong, with the specification's number where there is one.
+    pub text: &'static str,
+}
+
+impl DecodeError {
+    /// A malformed packet (0x81).
+    pub const fn malformed(text: &'static str) -> Self {
+        Self {
+            reason: Reason::MalformedPacket,
+            text,
+        }
+    }
+
+    /// A protocol error (0x82).
+    pub const fn protocol(text: &'static str) -> Self {
+        Self {
+            reason: Reason::ProtocolError,
+            text,
+        }
+    }
+}

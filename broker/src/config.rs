@@ -1,0 +1,166 @@
+//! What the broker can be told, with its defaults: plain values, checked by [`Config::faults`].
+
+use std::net::SocketAddr;
+
+/// One kibibyte.
+const KIB: usize = 1024;
+
+/// Everything the broker needs to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this node, first part of every record's position.
+    pub node_id: String,
+    /// Threads that serve connections; one per core is right.
+    pub workers: usize,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerConfig>,
+    /// Bounds on what clients may do.
+    pub limits: Limits,
+    /// The bus between workers and log.
+    pub bus: BusConfig,
+    /// Bytes the log keeps in memory until its readers are done with them.
+    pub log_max_bytes: usize,
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Address and port; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Clients without a user name are let in.
+    pub allow_anonymous: bool,
+    /// Only peers on a loopback address are let in.
+    pub loopback_only: bool,
+}
+
+/// Bounds on what clients may do; each is checked before memory is taken.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections over all listeners.
+    pub max_connections: usize,
+    /// Greatest packet taken, in bytes, fixed header included; told to 5.0 clients.
+    pub max_packet_bytes: usize,
+    /// QoS 1 and 2 publishes of one client that may wait for their acknowledgement; told to 5.0 clients.
+    pub receive_maximum: u16,
+    /// Seconds from accept to a whole CONNECT.
+    pub connect_timeout_s: u16,
+    /// Greatest keep-alive granted, in seconds; 0: no bound.
+    pub max_keep_alive_s: u16,
+    /// Levels in a topic name or filter.
+    pub max_topic_levels: usize,
+    /// Subscriptions of one client.
+    pub max_subscriptions: usize,
+    /// QoS 1 and 2 messages on their way to one client.
+    pub max_inflight_messages: u16,
+    /// Messages that wait for one client, in number.
+    pub max_queued_messages: usize,
+    /// Messages that wait for one client, in bytes.
+    pub max_queued_bytes: usize,
+    /// Retained messages, in number.
+    pub max_retained_messages: usize,
+    /// Retained messages, in bytes of topic and payload.
+    pub max_retained_bytes: usize,
+    /// Disconnected sessions that are kept.
+    pub max_kept_sessions: usize,
+    /// Seconds for which a kept session outlives its connection; 3.x sessions too.
+    pub max_session_expiry_s: u32,
+}
+
+/// The bus between workers and log.
+#[derive(Debug, Clone)]
+pub struct BusConfig {
+    /// Bytes of a full chunk.
+    pub chunk_bytes: usize,
+    /// Chunks in flight over all workers.
+    pub window_chunks: usize,
+    /// Longest time that an open chunk waits while another is in flight, milliseconds.
+    pub max_wait_ms: u64,
+    /// Time without progress after which the sender goes back, milliseconds.
+    pub resend_after_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1_000_000,
+            max_packet_bytes: 1000 * KIB,
+            receive_maximum: 1024,
+            connect_timeout_s: 10,
+            max_keep_alive_s: 0,
+            max_topic_levels: 200,
+            max_subscriptions: 1000,
+            max_inflight_messages: 20,
+            max_queued_messages: 1000,
+            max_queued_bytes: 16 * KIB * KIB,
+            max_retained_messages: 1_000_000,
+            max_retained_bytes: 512 * KIB * KIB,
+            max_kept_sessions: 100_000,
+            max_session_expiry_s: 7 * 24 * 3600,
+        }
+    }
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: 256 * KIB,
+            window_chunks: 64,
+            max_wait_ms: 5,
+            resend_after_ms: 2_000,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_id: "forebay".to_owned(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            bus: BusConfig::default(),
+            log_max_bytes: 64 * KIB * KIB,
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with it, each with its remedy; empty when it can be started.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |fine: bool, text: &str| {
+            if !fine {
+                faults.push(text.to_owned());
+            }
+        };
+        check((1..=1024).contains(&self.workers), "workers must be 1 to 1024");
+        check(!self.listeners.is_empty(), "at least one listener is needed");
+        check(
+            (64..=268_435_460).contains(&self.limits.max_packet_bytes),
+            "limits.max_packet_bytes must be 64 to 268435460",
+        );
+        check(
+            self.limits.receive_maximum > 0,
+            "limits.receive_maximum must be at least 1",
+        );
+        check(
+            self.limits.max_inflight_messages > 0,
+            "limits.max_inflight_messages must be at least 1",
+        );
+        check(
+            (4 * KIB..=1024 * KIB).contains(&self.bus.chunk_bytes),
+            "bus.chunk_bytes must be 4 KiB to 1 MiB",
+        );
+        check(
+            (2..=128).contains(&self.bus.window_chunks),
+            "bus.window_chunks must be 2 to 128",
+        );
+        check(
+            self.log_max_bytes >= 4 * self.bus.chunk_bytes.max(self.limits.max_packet_bytes),
+            "the log must hold at least four chunks of the greatest packet: raise its size or lower limits.max_packet_bytes",
+        );
+        faults
+    }
+}
