@@ -1,29 +1,83 @@
-//! Many publishes in one numbered chunk.
+//! Many publishes in one numbered chunk: how it is filled, how it travels and how it is read.
+//!
+//! ```text
+//! offset size   (all numbers little endian)
+//!      0    4  "FBC" and the version of this format, 1
+//!      4    2  worker that filled it
+//!      6    2  0, kept for flags
+//!      8    8  number among that worker's chunks, from 0
+//!     16    4  number of records
+//!     20    4  bytes of records that follow
+//!     24       the records, one after the other (see [`crate::record`])
+//! ```
+
+use std::fmt;
 
 use bytes::Bytes;
 
 use crate::record::{Record, RecordError};
 
+/// Bytes of a chunk before its records.
+pub const HEAD_BYTES: usize = 24;
+
+const MAGIC: [u8; 4] = [b'F', b'B', b'C', 1];
+
 /// A finished chunk: cheap to clone, all clones share the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Chunk {
+    worker: u16,
+    number: u64,
+    count: u32,
     bytes: Bytes,
 }
 
+/// Why bytes are not a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// The bytes are fewer or more than the header says.
+    #[error("the chunk has another length than its header says")]
+    Length,
+    /// Not a chunk, or one of a version that is not known here.
+    #[error("the chunk begins with {0:02x?}")]
+    Magic([u8; 4]),
+}
+
 impl Chunk {
+    /// Reads the header of a chunk that came over the bus or from a log. The records are checked when they are read.
+    pub fn parse(bytes: Bytes) -> Result<Self, ChunkError> {
+        let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(ChunkError::Length)?;
+        if *magic != MAGIC {
+            return Err(ChunkError::Magic(*magic));
+        }
+        let (worker, rest) = rest.split_first_chunk::<2>().ok_or(ChunkError::Length)?;
+        let (_flags, rest) = rest.split_first_chunk::<2>().ok_or(ChunkError::Length)?;
+        let (number, rest) = rest.split_first_chunk::<8>().ok_or(ChunkError::Length)?;
+        let (count, rest) = rest.split_first_chunk::<4>().ok_or(ChunkError::Length)?;
+        let (len, body) = rest.split_first_chunk::<4>().ok_or(ChunkError::Length)?;
+        if body.len() != u32::from_le_bytes(*len) as usize {
+            return Err(ChunkError::Length);
+        }
+        Ok(Self {
+            worker: u16::from_le_bytes(*worker),
+            number: u64::from_le_bytes(*number),
+            count: u32::from_le_bytes(*count),
+            bytes,
+        })
+    }
+
     /// The worker that filled it.
     pub fn worker(&self) -> u16 {
-        0
+        self.worker
     }
 
     /// Its number among that worker's chunks, from 0.
     pub fn number(&self) -> u64 {
-        0
+        self.number
     }
 
     /// Records in it.
     pub fn count(&self) -> u32 {
-        0
+        self.count
     }
 
     /// Header and records as they travel.
@@ -31,15 +85,286 @@ impl Chunk {
         &self.bytes
     }
 
-    /// Its records in the order in which they were accepted.
+    /// Its records in the order in which they were accepted: the first has index 0. After an error nothing follows.
     pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
-        std::iter::empty()
+        let mut left = self.count;
+        let mut rest = self.bytes.get(HEAD_BYTES..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            if left == 0 {
+                let surplus = !std::mem::take(&mut rest).is_empty();
+                return surplus.then_some(Err(RecordError::Invalid("count")));
+            }
+            match Record::read(rest) {
+                Ok((record, after)) => {
+                    left -= 1;
+                    rest = after;
+                    Some(Ok(record))
+                }
+                Err(error) => {
+                    left = 0;
+                    rest = &[];
+                    Some(Err(error))
+                }
+            }
+        })
     }
 }
 
-/// The chunk that a worker fills.
-#[derive(Debug, Default)]
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk")
+            .field("worker", &self.worker)
+            .field("number", &self.number)
+            .field("count", &self.count)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+/// The chunk is full: send it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the chunk is full")]
+pub struct ChunkFull;
+
+/// The chunk that a worker fills. A record is copied once, from the connection's read buffer to here.
+#[derive(Debug)]
 pub struct ChunkBuilder {
+    /// Place for the header, then the records. What stands beyond `end` was written half and is cut off by the next
+    /// push: a connection that panics while it writes leaves no trace in the chunk of its neighbours.
     bytes: Vec<u8>,
+    end: usize,
     count: u32,
+    max_bytes: usize,
+}
+
+impl ChunkBuilder {
+    /// An empty chunk that is full at `chunk_bytes`, its header included.
+    pub fn new(chunk_bytes: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            end: HEAD_BYTES,
+            count: 0,
+            max_bytes: chunk_bytes,
+        }
+    }
+
+    /// Adds a record and returns its index in the chunk. A record that is larger than a whole chunk is taken when the
+    /// chunk is empty.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<u32, ChunkFull> {
+        let len = record.encoded_len();
+        if self.count > 0 && self.end + len > self.max_bytes {
+            return Err(ChunkFull);
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(self.max_bytes.max(HEAD_BYTES + len));
+        }
+        self.bytes.resize(self.end, 0);
+        record.write(&mut self.bytes);
+        let index = self.count;
+        self.end = self.bytes.len();
+        self.count += 1;
+        Ok(index)
+    }
+
+    /// Records in it.
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that the chunk would have if it were finished now.
+    pub fn bytes(&self) -> usize {
+        self.end
+    }
+
+    /// Closes the chunk under its number and begins the next one.
+    pub fn finish(&mut self, worker: u16, number: u64) -> Chunk {
+        self.bytes.resize(self.end, 0);
+        let body = self.end - HEAD_BYTES;
+        let fields: [&[u8]; 6] = [
+            &MAGIC,
+            &worker.to_le_bytes(),
+            &[0, 0],
+            &number.to_le_bytes(),
+            &self.count.to_le_bytes(),
+            &(body as u32).to_le_bytes(),
+        ];
+        let places = self.bytes.iter_mut();
+        for (place, byte) in places.zip(fields.into_iter().flatten()) {
+            *place = *byte;
+        }
+        let count = std::mem::take(&mut self.count);
+        self.end = HEAD_BYTES;
+        Chunk {
+            worker,
+            number,
+            count,
+            bytes: self.take_bytes(),
+        }
+    }
+
+    /// The buffer itself where it is well filled. A small chunk is copied out instead: it may stay in the log for long
+    /// and would hold the whole buffer, which the log's bound does not count.
+    fn take_bytes(&mut self) -> Bytes {
+        let capacity = self.bytes.capacity();
+        if self.bytes.len() >= capacity - capacity / 4 {
+            return Bytes::from(std::mem::take(&mut self.bytes));
+        }
+        let bytes = Bytes::copy_from_slice(&self.bytes);
+        if capacity > self.max_bytes {
+            self.bytes = Vec::new();
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::classify::{Level, RouteIds};
+    use crate::codec::QoS;
+    use proptest::prelude::*;
+
+    fn record<'a>(client_id: &'a str, payload: &'a [u8]) -> Record<'a> {
+        Record {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            level: Level::Kafka,
+            packet_id: 1,
+            arrival_ms: 5,
+            generation: 1,
+            routes: RouteIds::new(),
+            client_id,
+            username: None,
+            topic: "t",
+            properties: None,
+            payload,
+        }
+    }
+
+    fn payloads(chunk: &Chunk) -> Vec<Vec<u8>> {
+        chunk.records().map(|r| r.unwrap().payload.to_vec()).collect()
+    }
+
+    #[test]
+    fn a_full_chunk_refuses_and_keeps_what_it_has() {
+        let mut builder = ChunkBuilder::new(4096);
+        let mut taken = 0;
+        while builder.push(&record("d", &[7; 100])).is_ok() {
+            taken += 1;
+        }
+        assert!(builder.bytes() <= 4096 && builder.bytes() > 4096 - 200);
+        let chunk = builder.finish(2, 9);
+        assert_eq!((chunk.worker(), chunk.number(), chunk.count()), (2, 9, taken));
+        assert_eq!(payloads(&chunk).len(), taken as usize);
+        assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_record_larger_than_a_chunk_travels_alone() {
+        let mut builder = ChunkBuilder::new(4096);
+        assert_eq!(builder.push(&record("d", &[1; 10_000])), Ok(0));
+        assert_eq!(builder.push(&record("d", &[2; 1])), Err(ChunkFull));
+        let chunk = builder.finish(0, 0);
+        assert_eq!(payloads(&chunk), vec![vec![1; 10_000]]);
+        assert_eq!(builder.push(&record("d", &[2; 1])), Ok(0));
+        assert_eq!(payloads(&builder.finish(0, 1)), vec![vec![2; 1]]);
+        assert!(builder.bytes.capacity() <= 4096, "a large buffer is not kept");
+    }
+
+    #[test]
+    fn a_half_written_record_leaves_no_trace() {
+        let mut builder = ChunkBuilder::new(4096);
+        builder.push(&record("a", b"first")).unwrap();
+        // As a panic inside the write would leave it.
+        builder.bytes.extend_from_slice(b"half a rec");
+        builder.push(&record("b", b"second")).unwrap();
+        builder.bytes.extend_from_slice(b"and again");
+        let chunk = builder.finish(0, 0);
+        assert_eq!(payloads(&chunk), vec![b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(Chunk::parse(chunk.as_bytes().clone()).unwrap(), chunk);
+    }
+
+    #[test]
+    fn a_well_filled_buffer_is_given_away_and_a_small_one_kept() {
+        let mut builder = ChunkBuilder::new(4096);
+        while builder.push(&record("d", &[7; 100])).is_ok() {}
+        let full = builder.bytes.as_ptr();
+        let chunk = builder.finish(0, 0);
+        assert_eq!(chunk.as_bytes().as_ptr(), full, "no copy");
+        builder.push(&record("d", b"x")).unwrap();
+        let kept = builder.bytes.as_ptr();
+        let small = builder.finish(0, 1);
+        assert_ne!(small.as_bytes().as_ptr(), kept);
+        assert_eq!(builder.bytes.as_ptr(), kept, "the buffer is used again");
+    }
+
+    #[test]
+    fn every_cut_and_every_surplus_byte_is_an_error() {
+        let mut builder = ChunkBuilder::new(4096);
+        builder.push(&record("a", b"x")).unwrap();
+        let bytes = builder.finish(1, 1).as_bytes().clone();
+        for end in 0..bytes.len() {
+            assert_eq!(Chunk::parse(bytes.slice(..end)), Err(ChunkError::Length));
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert_eq!(Chunk::parse(Bytes::from(longer)), Err(ChunkError::Length));
+        let mut other = bytes.to_vec();
+        other[3] = 2;
+        assert!(matches!(
+            Chunk::parse(Bytes::from(other)),
+            Err(ChunkError::Magic(_))
+        ));
+    }
+
+    #[test]
+    fn a_count_that_is_wrong_is_found() {
+        let mut builder = ChunkBuilder::new(4096);
+        builder.push(&record("a", b"x")).unwrap();
+        builder.push(&record("b", b"y")).unwrap();
+        let good = builder.finish(1, 1).as_bytes().to_vec();
+        for count in [1u8, 3] {
+            let mut bytes = good.clone();
+            bytes[16] = count;
+            let chunk = Chunk::parse(Bytes::from(bytes)).unwrap();
+            let last = chunk.records().last().unwrap();
+            assert!(last.is_err(), "count {count}");
+            assert_eq!(chunk.records().filter(Result::is_err).count(), 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_records_come_back_in_order(sizes in proptest::collection::vec(0usize..300, 0..40)) {
+            let mut builder = ChunkBuilder::new(64 * 1024);
+            let mut sent = Vec::new();
+            for (at, size) in sizes.iter().enumerate() {
+                let payload = vec![at as u8; *size];
+                prop_assert_eq!(builder.push(&record("d", &payload)).unwrap() as usize, at);
+                sent.push(payload);
+            }
+            prop_assert_eq!(builder.len() as usize, sent.len());
+            let size = builder.bytes();
+            let chunk = Chunk::parse(builder.finish(3, 4).as_bytes().clone()).unwrap();
+            prop_assert_eq!(chunk.as_bytes().len(), size);
+            prop_assert_eq!(payloads(&chunk), sent);
+        }
+
+        #[test]
+        fn any_body_is_read_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0u32..5) {
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend_from_slice(&[0; 12]);
+            bytes.extend_from_slice(&count.to_le_bytes());
+            bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&body);
+            let chunk = Chunk::parse(Bytes::from(bytes)).unwrap();
+            prop_assert!(chunk.records().count() <= count as usize + 1);
+        }
+    }
 }

@@ -4,5 +4,5 @@
 pub mod chunk;
 pub mod report;
 
-pub use chunk::{Chunk, ChunkBuilder};
+pub use chunk::{Chunk, ChunkBuilder, ChunkError, ChunkFull};
 pub use report::{Outcome, Report, Reports};

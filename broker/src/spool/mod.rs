@@ -52,3 +52,43 @@ pub trait LogReader: Send {
     /// This consumer no longer needs what stands below `sequence`.
     fn commit(&mut self, sequence: u64) -> Result<(), LogError>;
 }
+
+/// Why a chunk can't be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// There is no room until readers have committed more.
+    #[error("the log is full")]
+    Full,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// The one writer of the log: the bus's reader.
+pub trait LogWriter: Send {
+    /// Appends all records of `chunk`; returns the position of the first. A chunk larger than the whole log is taken
+    /// when the log is empty.
+    fn append(&self, chunk: &Chunk) -> Result<Position, AppendError>;
+
+    /// Waits up to `timeout` for room for a chunk of `bytes`; true when there is.
+    fn wait_room(&self, bytes: usize, timeout: Duration) -> Result<bool, AppendError>;
+}
+
+/// How the log stands, for metrics and readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogStatus {
+    /// Chunks that are kept.
+    pub chunks: usize,
+    /// Bytes that are kept.
+    pub bytes: usize,
+    /// Bytes that may be kept.
+    pub max_bytes: usize,
+    /// Records that are kept.
+    pub records: u64,
+    /// Sequence that the next record will get: records appended since the start.
+    pub next_sequence: u64,
+    /// For how long the oldest chunk has been in the log; zero when there is none.
+    pub oldest: Duration,
+    /// Consumers that read it.
+    pub readers: usize,
+}
