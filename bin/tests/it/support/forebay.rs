@@ -1,0 +1,163 @@
+//! The binary under test as a process, with its configuration, its admin port and its log.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::process::{self, Finished, Process};
+use super::{free_port, wait_for};
+use crate::args;
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A running broker. It ends with this value.
+pub struct Forebay {
+    pub mqtt: u16,
+    pub admin: u16,
+    process: Process,
+    _dir: tempfile::TempDir,
+}
+
+/// The configuration that most cases use: anonymous clients, the given Kafka, and the given further sections.
+pub fn config(bootstrap: &str, rest: &str) -> String {
+    format!("{PLAIN}[kafka.properties]\n\"bootstrap.servers\" = \"{bootstrap}\"\n{rest}\n")
+}
+
+/// A broker with no Kafka. The places in braces are filled in at start.
+pub const PLAIN: &str = r#"
+[node]
+data_dir = "{data}"
+[[listener]]
+bind = "127.0.0.1:{mqtt}"
+[auth]
+allow_anonymous = true
+[admin]
+bind = "127.0.0.1:{admin}"
+"#;
+
+/// One route as in the README, to `topic`.
+pub fn route(topic: &str) -> String {
+    format!("[[route]]\nfilter = \"devices/{{device_id}}/#\"\ntopic = \"{topic}\"\n")
+}
+
+impl Forebay {
+    /// Starts with one route to `topic` and waits until it is ready.
+    pub fn with_route(bootstrap: &str, topic: &str) -> Self {
+        let forebay = Self::start(&config(bootstrap, &route(topic)));
+        forebay.wait_ready(START);
+        forebay
+    }
+
+    /// Starts with `config` and waits until its listener takes connections.
+    pub fn start(config: &str) -> Self {
+        for _ in 0..3 {
+            if let Some(forebay) = Self::try_start(config) {
+                return forebay;
+            }
+        }
+        panic!("no free port in three tries");
+    }
+
+    /// `None` when a port was taken between the kernel's answer and the bind.
+    fn try_start(config: &str) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
+        let (mqtt, admin) = (free_port(), free_port());
+        let text = config
+            .replace("{data}", &dir.path().display().to_string())
+            .replace("{mqtt}", &mqtt.to_string())
+            .replace("{admin}", &admin.to_string());
+        let file = dir.path().join("forebay.toml");
+        std::fs::write(&file, text).unwrap();
+        let log = dir.path().join("forebay.log");
+        let args = args!["run", "-c", file.display()];
+        let mut process = Process::start(env!("CARGO_BIN_EXE_forebay"), &args, &log);
+        let up = wait_for("the listener is open", START, || {
+            if process.ended().is_some() {
+                let log = process.log();
+                assert!(log.to_lowercase().contains("in use"), "ended at start:\n{log}");
+                return Some(false);
+            }
+            TcpStream::connect(("127.0.0.1", mqtt)).ok().map(|_| true)
+        });
+        up.then_some(Self {
+            mqtt,
+            admin,
+            process,
+            _dir: dir,
+        })
+    }
+
+    /// Status and body of a request to the admin port.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        Some((status, body.to_owned()))
+    }
+
+    pub fn wait_ready(&self, within: Duration) {
+        wait_for("/readyz says 200", within, || {
+            (self.get("/readyz")?.0 == 200).then_some(())
+        });
+    }
+
+    /// Waits until `/readyz` refuses, and returns its reason.
+    pub fn wait_unready(&self, within: Duration) -> String {
+        wait_for("/readyz says 503", within, || {
+            let (status, body) = self.get("/readyz")?;
+            (status == 503).then_some(body)
+        })
+    }
+
+    /// The sum of all series of a metric whose line holds `with`.
+    pub fn metric(&self, name: &str, with: &str) -> f64 {
+        let (status, body) = self.get("/metrics").unwrap();
+        assert_eq!(status, 200);
+        body.lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with([' ', '{']))
+            })
+            .filter(|line| line.contains(with))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
+        self.process.ask_to_end();
+    }
+
+    /// Waits for its end and returns the exit code.
+    pub fn wait(&mut self, within: Duration) -> Option<i32> {
+        self.process.wait(within).code()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Runs the binary to its end.
+pub fn run(args: &[String]) -> Finished {
+    process::run(env!("CARGO_BIN_EXE_forebay"), args, "", START)
+}

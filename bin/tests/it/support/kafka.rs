@@ -1,0 +1,201 @@
+//! Apache Kafka as a process: one node in KRaft mode from the jars that `make setup` fetched, on ports from the kernel.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::process::{self, Finished, Process};
+use super::{block_on, free_port, root, wait_for};
+use crate::args;
+
+/// Long enough for a JVM on a busy machine with two cores.
+const START: Duration = Duration::from_secs(120);
+
+/// One Kafka with its own data. It ends with this value.
+pub struct Kafka {
+    dir: tempfile::TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Kafka {
+    /// The Kafka that tests share which do it no harm; each uses topics of its own.
+    pub fn shared() -> &'static Kafka {
+        static SHARED: OnceLock<Kafka> = OnceLock::new();
+        SHARED.get_or_init(Kafka::start)
+    }
+
+    /// A new one, running.
+    pub fn start() -> Self {
+        let mut kafka = Self::prepare();
+        kafka.up();
+        kafka
+    }
+
+    /// A new one with its storage formatted and its port chosen, but not running.
+    pub fn prepare() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("forebay-kafka-")
+            .tempdir()
+            .unwrap();
+        let (port, controller) = (free_port(), free_port());
+        let data = dir.path().join("data");
+        let lines = [
+            "process.roles=broker,controller".to_owned(),
+            "node.id=1".to_owned(),
+            format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "controller.listener.names=CONTROLLER".to_owned(),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            format!("log.dirs={}", data.display()),
+            "auto.create.topics.enable=false".to_owned(),
+            "offsets.topic.replication.factor=1".to_owned(),
+            "offsets.topic.num.partitions=1".to_owned(),
+            "transaction.state.log.replication.factor=1".to_owned(),
+            "transaction.state.log.min.isr=1".to_owned(),
+            "share.coordinator.state.topic.replication.factor=1".to_owned(),
+            "share.coordinator.state.topic.min.isr=1".to_owned(),
+            "group.initial.rebalance.delay.ms=0".to_owned(),
+            "log.retention.ms=-1".to_owned(),
+            "num.network.threads=2".to_owned(),
+            "num.io.threads=2".to_owned(),
+            "background.threads=2".to_owned(),
+            "log.cleaner.enable=false".to_owned(),
+        ];
+        let properties = dir.path().join("server.properties");
+        std::fs::write(&properties, lines.join("\n") + "\n").unwrap();
+        let done = java(
+            "kafka.tools.StorageTool",
+            &args![
+                "format",
+                "-t",
+                "Zm9yZWJheS10ZXN0cy0wMQ",
+                "-c",
+                properties.display()
+            ],
+            "",
+        );
+        assert_eq!(done.status, Some(0), "{}{}", done.stdout, done.stderr);
+        Self {
+            dir,
+            port,
+            process: None,
+        }
+    }
+
+    /// Starts it and waits until it answers; again on the same port and data after `stop` or `kill`.
+    pub fn up(&mut self) {
+        let mut process = self.launch();
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        wait_for("Kafka is up", START, || {
+            if process.ended().is_some() {
+                // Its port may have gone to somebody else meanwhile: try again until the deadline.
+                eprintln!("Kafka ended, starting again:\n{}", process.log_tail());
+                process = self.launch();
+            }
+            let metadata = consumer.fetch_metadata(None, Duration::from_secs(1)).ok()?;
+            (!metadata.brokers().is_empty()).then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Starts it and does not wait.
+    pub fn launch_unattended(&mut self) {
+        self.process = Some(self.launch());
+    }
+
+    fn launch(&self) -> Process {
+        let mut args = java_args("kafka.Kafka", &["-Xms192m", "-Xmx384m"]);
+        args.push(self.dir.path().join("server.properties").display().to_string());
+        Process::start("java", &args, &self.dir.path().join("kafka.log"))
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.ask_to_end();
+            process.wait(Duration::from_secs(60));
+        }
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    pub fn freeze(&self) {
+        self.process.as_ref().unwrap().freeze();
+    }
+
+    pub fn thaw(&self) {
+        self.process.as_ref().unwrap().thaw();
+    }
+
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Settings that each client of this Kafka starts from.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap());
+        config.set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
+        config
+    }
+
+    /// Makes a topic; `settings` are Kafka's own topic settings.
+    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let made = block_on(Duration::from_secs(60), admin.create_topics([&topic], &options)).unwrap();
+        made[0].as_ref().unwrap();
+    }
+
+    /// Partitions of a topic, `None` when there is no such topic.
+    pub fn partitions(&self, topic: &str) -> Option<usize> {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(30)).unwrap();
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        found.map(|found| found.partitions().len())
+    }
+}
+
+/// Runs one of Kafka's own tools with `input` on its standard input.
+pub fn java(class: &str, args: &[String], input: &str) -> Finished {
+    let mut all = java_args(class, &["-Xmx192m"]);
+    all.extend_from_slice(args);
+    process::run("java", &all, input, START)
+}
+
+fn java_args(class: &str, heap: &[&str]) -> Vec<String> {
+    let jars =
+        std::env::var_os("FOREBAY_KAFKA_JARS").map_or_else(|| root().join(".cache/kafka"), PathBuf::from);
+    assert!(
+        jars.is_dir(),
+        "no Kafka in {}: `make setup` fetches it",
+        jars.display()
+    );
+    let logging = root().join("bin/tests/kafka/log4j2.properties");
+    let mut args: Vec<String> = heap.iter().map(ToString::to_string).collect();
+    // One core's worth of collector and the quick compiler: these live for seconds.
+    args.extend(args![
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData"
+    ]);
+    args.push(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    args.extend(args!["-cp", format!("{}/*", jars.display()), class]);
+    args
+}
