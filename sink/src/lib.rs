@@ -1,1 +1,25 @@
-//! Skeleton.
+//! The way into Kafka: reads the broker's log and delivers each record, keyed by its device and in order.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | [`config`], `properties` | what the sink can be told; what librdkafka is told; every fault with its remedy |
+//! | [`route`], `template`, `envelope` | publish -> Kafka topic, key, value, headers (pure) |
+//! | [`partition`] | the partition of a key, as Java's client computes it (pure) |
+//! | `window` | per partition: what is on its way, what is done; how far the log may be released (pure) |
+//! | `outcome` | what an error code of Kafka asks for (pure) |
+//! | `producer` | rdkafka, and a scripted stand-in for tests |
+//! | `topics` | asks Kafka for topics, makes them, watches their partition counts; own thread |
+//! | `pump` | log -> route -> window -> producer -> reports and commit; own thread |
+
+pub mod config;
+mod envelope;
+mod filter;
+mod outcome;
+pub mod partition;
+mod properties;
+pub mod route;
+mod template;
+
+pub use config::{Fault, RouteConfig, SinkConfig, Value};
+pub use partition::partition_for;
+pub use route::{Routes, compile};
