@@ -1,0 +1,43 @@
+//! The commands, one file each: their arguments and help, and which part does the work.
+
+mod check;
+mod completions;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::config::{self, Settings};
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List everything that is wrong with a configuration, without starting anything.
+    Check(check::Check),
+    /// Print a script that completes the commands in a shell.
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Does it and gives the exit code.
+    pub fn execute(self) -> anyhow::Result<u8> {
+        match self {
+            Command::Check(check) => check.execute(),
+            Command::Completions(completions) => completions.execute(),
+        }
+    }
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct Source {
+    /// Configuration file. Without it: the defaults, and what FOREBAY__SECTION__KEY variables say.
+    #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Source {
+    fn load(&self) -> Result<Settings, config::Refused> {
+        config::load(self.config.as_deref())
+    }
+}

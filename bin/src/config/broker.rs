@@ -1,0 +1,204 @@
+//! The sections that make up the broker's configuration: node, listeners, limits, auth, acl, session, spool, bus.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use forebay_broker::config::{BusConfig, Config, Limits, ListenerConfig};
+
+use super::fault::Faults;
+use super::reader::Section;
+use super::value::Table;
+
+/// What an address looks like.
+pub const ADDRESS: &str = "an address with its port such as \"0.0.0.0:1883\" or \"[::]:1883\"";
+
+/// Greatest value of a number that has no bound of its own.
+const ANY: i64 = u32::MAX as i64;
+
+const TLS_HINT: &str = "leave [listener.tls] out and end TLS in front of Forebay for now";
+const AUTH_HINT: &str = "leave it out; for now only `allow_anonymous` and the network decide who connects";
+const SPOOL_HINT: &str =
+    "leave it out; for now what waits for Kafka waits in memory (spool.memory_max_bytes)";
+
+/// Reads them all.
+pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf) {
+    let node = root.section("node");
+    let id = node.optional_text("id").unwrap_or_else(host_name);
+    if !(1..=255).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
+        node.fault(
+            "id",
+            format!("\"{id}\" can't be this node's id"),
+            "1 to 255 ASCII characters, no blank and no `/`",
+        );
+    }
+    let workers = match node.integer("workers", 0..=1024) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let data_dir = PathBuf::from(node.text("data_dir"));
+    let anonymous = read_auth(root);
+    let config = Config {
+        node_id: id,
+        workers,
+        listeners: read_listeners(root, anonymous, notices),
+        limits: read_limits(root),
+        bus: read_bus(root),
+        log_max_bytes: read_spool(root),
+    };
+    (config, data_dir)
+}
+
+/// Adds what the broker itself finds wrong, at the place of the key that each fault names first.
+pub fn add_faults(config: &Config, given: &Table, faults: &Faults) {
+    for text in config.faults() {
+        let place = given.place_of(match text.split_whitespace().next().unwrap_or_default() {
+            "the" => "spool.memory_max_bytes",
+            "workers" => "node.workers",
+            path => path,
+        });
+        if !faults.stands_at(&place) {
+            faults.add(&place, text, "");
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// What `[auth]` says of clients without a user name; `None` when there is no such section.
+fn read_auth(root: &Section<'_>) -> Option<bool> {
+    let auth = root.section("auth");
+    let anonymous = auth.flag("allow_anonymous");
+    auth.not_built("password_file", AUTH_HINT);
+    auth.not_built("acl_file", AUTH_HINT);
+    let jwt = auth.section("jwt");
+    for key in ["keys", "jwks", "algorithms", "audience", "identity"] {
+        jwt.not_built(key, AUTH_HINT);
+    }
+    for acl in root.sections("acl") {
+        acl.any_key();
+        root.faults()
+            .add(&acl.place(""), "[[acl]] is not built yet", AUTH_HINT);
+    }
+    auth.is_given().then_some(anonymous)
+}
+
+fn read_listeners(root: &Section<'_>, auth: Option<bool>, notices: &mut Vec<String>) -> Vec<ListenerConfig> {
+    let mut sections = root.sections("listener");
+    if sections.is_empty() && !root.has("listener") {
+        sections.push(root.default_section("listener"));
+    }
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
+    let mut names = HashSet::new();
+    for section in &sections {
+        let Some(listener) = read_listener(section, auth, notices) else {
+            continue;
+        };
+        let taken = |other: &ListenerConfig| other.bind == listener.bind && listener.bind.port() != 0;
+        if let Some(other) = listeners.iter().find(|other| taken(other)) {
+            section.fault(
+                "bind",
+                format!("{} is listener {} already", listener.bind, other.name),
+                "each listener needs an address of its own",
+            );
+        } else if !names.insert(listener.name.clone()) {
+            section.fault(
+                "name",
+                format!("there is a listener \"{}\" already", listener.name),
+                "each listener needs a name of its own",
+            );
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+fn read_listener(
+    section: &Section<'_>,
+    auth: Option<bool>,
+    notices: &mut Vec<String>,
+) -> Option<ListenerConfig> {
+    section.not_built("transport", "leave it out: \"tcp\" is what there is for now");
+    section.not_built("proxy_protocol", "set it to false, here and at the load balancer");
+    section.not_built(
+        "mount_point",
+        "leave it out and let the clients use their whole topics",
+    );
+    let tls = section.section("tls");
+    for key in ["cert", "key", "client_ca", "client_cert", "crl"] {
+        tls.not_built(key, TLS_HINT);
+    }
+    let own = section.optional_flag("allow_anonymous");
+    let name = section.optional_text("name");
+    let bind: SocketAddr = section.parsed("bind", ADDRESS, |text| text.parse().ok())?;
+    let name = name.unwrap_or_else(|| bind.to_string());
+    // Without a word on it, only this machine: nothing is open to a network by accident.
+    let loopback_only = own.is_none() && auth.is_none();
+    let allow_anonymous = own.or(auth).unwrap_or(true);
+    if !allow_anonymous {
+        let key = if own.is_some() { "allow_anonymous" } else { "" };
+        section.fault(
+            key,
+            format!("no client could connect to listener {name}: it takes none without a user name, and passwords are not built yet"),
+            "set `allow_anonymous = true` in [auth] or in the listener, or leave [auth] out to let this machine alone connect",
+        );
+    }
+    if loopback_only {
+        notices.push(format!(
+            "listener {name}: only clients on this machine may connect; to let others in, say who in [auth] (allow_anonymous = true: everyone)"
+        ));
+    } else if allow_anonymous && !bind.ip().is_loopback() {
+        notices.push(format!("listener {name}: everyone who reaches {bind} may connect, without a password (allow_anonymous = true)"));
+    }
+    Some(ListenerConfig {
+        name,
+        bind,
+        allow_anonymous,
+        loopback_only,
+    })
+}
+
+fn read_limits(root: &Section<'_>) -> Limits {
+    let limits = root.section("limits");
+    let session = root.section("session");
+    limits.not_built(
+        "topic_alias_maximum",
+        "leave it out: clients are told 0 and send whole topics",
+    );
+    Limits {
+        max_connections: limits.integer("max_connections", 1..=ANY),
+        max_packet_bytes: limits.bytes("max_packet_bytes"),
+        receive_maximum: limits.integer("receive_maximum", 1..=65_535),
+        connect_timeout_s: limits.integer("connect_timeout_s", 1..=3600),
+        max_keep_alive_s: limits.integer("max_keep_alive_s", 0..=65_535),
+        max_topic_levels: limits.integer("max_topic_levels", 1..=65_535),
+        max_subscriptions: limits.integer("max_subscriptions", 0..=ANY),
+        max_inflight_messages: limits.integer("max_inflight_messages", 1..=65_535),
+        max_queued_messages: limits.integer("max_queued_messages", 1..=ANY),
+        max_queued_bytes: limits.bytes("max_queued_bytes"),
+        max_retained_messages: limits.integer("max_retained_messages", 0..=ANY),
+        max_retained_bytes: limits.bytes("max_retained_bytes"),
+        max_kept_sessions: session.integer("max_kept", 0..=ANY),
+        max_session_expiry_s: session.integer("max_expiry_s", 0..=ANY),
+    }
+}
+
+fn read_spool(root: &Section<'_>) -> usize {
+    let spool = root.section("spool");
+    for key in ["max_bytes", "segment_bytes", "when_full", "qos0_when_full"] {
+        spool.not_built(key, SPOOL_HINT);
+    }
+    spool.bytes("memory_max_bytes")
+}
+
+fn read_bus(root: &Section<'_>) -> BusConfig {
+    let bus = root.section("bus");
+    BusConfig {
+        chunk_bytes: bus.bytes("chunk_bytes"),
+        window_chunks: bus.integer("window_chunks", 2..=128),
+        max_wait_ms: bus.integer("max_wait_ms", 0..=1000),
+        resend_after_ms: bus.integer("resend_after_ms", 100..=60_000),
+    }
+}

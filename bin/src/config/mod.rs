@@ -1,0 +1,167 @@
+//! Configuration: one TOML file and the environment, checked as a whole before anything is started.
+//!
+//! `configs/reference.toml` is compiled in as the defaults, so that the file that explains each key and the code
+//! cannot drift apart. Text becomes values with places ([`value`]), overrides are put in ([`env`]), sections are read
+//! ([`reader`]), and every fault on the way is gathered ([`fault`]).
+
+mod broker;
+mod env;
+mod fault;
+mod kafka;
+mod reader;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use fault::{Fault, Place, Refused};
+
+use fault::Faults;
+use forebay_sink::SinkConfig;
+use reader::Section;
+
+/// The defaults, each key explained.
+const REFERENCE: &str = include_str!("../../../configs/reference.toml");
+
+/// A configuration that was found fit to start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The broker's part.
+    pub broker: forebay_broker::config::Config,
+    /// Where files are to be kept.
+    pub data_dir: PathBuf,
+    /// The way into Kafka; without it this is a plain broker.
+    pub kafka: Option<SinkConfig>,
+    /// Metrics and health over HTTP.
+    pub admin: Option<SocketAddr>,
+    /// What is logged and how.
+    pub log: Log,
+    /// What is allowed but worth a word to the operator, at each check and start.
+    pub notices: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Directives as tracing's filter reads them.
+    pub level: String,
+    /// As lines or as JSON.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Reads `file`, where there is one, and the environment.
+pub fn load(file: Option<&Path>) -> Result<Settings, Refused> {
+    let (name, text) = match file {
+        None => ("the configuration".to_owned(), String::new()),
+        Some(file) => (file.display().to_string(), read_file(file)?),
+    };
+    let vars = std::env::vars_os().filter_map(|(name, value)| {
+        // A name that is not UTF-8 is none of ours; a value that is not is refused where it is read.
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    from_text(&text, vars).map_err(|faults| Refused { file: name, faults })
+}
+
+fn read_file(file: &Path) -> Result<String, Refused> {
+    std::fs::read_to_string(file).map_err(|error| Refused {
+        file: file.display().to_string(),
+        faults: vec![Fault {
+            place: Place::Whole,
+            text: format!("can't be read: {error}"),
+            hint: "name a configuration file with -c FILE; configs/minimal.toml is a start".to_owned(),
+        }],
+    })
+}
+
+/// Reads a configuration from its text and the variables of an environment. All faults at once.
+pub fn from_text(
+    text: &str,
+    vars: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, Vec<Fault>> {
+    let faults = Faults::default();
+    let defaults = value::parse(&uncommented(REFERENCE), &faults);
+    debug_assert!(faults.is_empty(), "{faults:?}");
+    let mut given = value::parse(text, &faults);
+    if !faults.is_empty() {
+        return Err(faults.into_sorted());
+    }
+    env::apply(&mut given, vars, &faults);
+    let root = Section::root(&given, &defaults, &faults);
+    let mut settings = read(&root);
+    drop(root);
+    broker::add_faults(&settings.broker, &given, &faults);
+    if let Some(sink) = &settings.kafka {
+        kafka::add_faults(sink, &given, &faults);
+        settings.notices.extend(
+            sink.warnings()
+                .iter()
+                .map(|warning| format!("{}: {}; {}", warning.key, warning.text, warning.hint)),
+        );
+    }
+    if faults.is_empty() {
+        Ok(settings)
+    } else {
+        Err(faults.into_sorted())
+    }
+}
+
+/// The reference with the settings that are off by default put in force: every key's default or example.
+fn uncommented(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == '"') => {
+            format!("{rest}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn read(root: &Section<'_>) -> Settings {
+    let mut notices = Vec::new();
+    let (broker, data_dir) = broker::read(root, &mut notices);
+    let kafka = kafka::read(root, broker.limits.max_packet_bytes, &mut notices);
+    let admin = root.section("admin");
+    let log = root.section("log");
+    Settings {
+        broker,
+        data_dir,
+        kafka,
+        admin: read_admin(&admin),
+        log: Log {
+            level: log
+                .parsed(
+                    "level",
+                    "a level (error, warn, info, debug, trace) or directives",
+                    level,
+                )
+                .unwrap_or_default(),
+            format: log.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        },
+        notices,
+    }
+}
+
+fn read_admin(admin: &Section<'_>) -> Option<SocketAddr> {
+    let bind = admin.parsed("bind", broker::ADDRESS, |text| text.parse().ok());
+    admin.not_built("token_file", "leave it out and keep the admin address private");
+    bind.filter(|_| admin.is_given())
+}
+
+fn level(text: &str) -> Option<String> {
+    text.parse::<tracing_subscriber::filter::Targets>()
+        .ok()
+        .map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

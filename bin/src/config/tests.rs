@@ -1,0 +1,317 @@
+//! The configuration as a whole: the reference is the defaults, and faults are named with their place.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+use forebay_broker::classify::Level;
+use forebay_sink::{RouteConfig, Value};
+
+fn given(text: &str) -> Result<Settings, Vec<Fault>> {
+    from_text(text, std::iter::empty())
+}
+
+fn with_env(text: &str, vars: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
+    from_text(
+        text,
+        vars.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    )
+}
+
+fn faults(text: &str) -> Vec<(Place, String)> {
+    given(text)
+        .unwrap_err()
+        .into_iter()
+        .map(|fault| (fault.place, fault.text))
+        .collect()
+}
+
+/// The configuration of the README and of the deployments.
+const MAIN: &str = r#"
+[node]
+data_dir = "/var/lib/forebay"
+[[listener]]
+bind = "127.0.0.1:1883"
+[auth]
+allow_anonymous = true
+[kafka.properties]
+"bootstrap.servers" = "127.0.0.1:9092"
+[[route]]
+filter = "devices/{device_id}/#"
+topic = "telemetry"
+[admin]
+bind = "127.0.0.1:9464"
+"#;
+
+#[test]
+fn the_reference_says_what_an_empty_file_means() {
+    let empty = given("").unwrap();
+    let reference = given(REFERENCE).unwrap();
+    assert_eq!(format!("{empty:#?}"), format!("{reference:#?}"));
+}
+
+#[test]
+fn the_reference_agrees_with_the_defaults_of_the_broker() {
+    let settings = given("").unwrap();
+    let broker = forebay_broker::config::Config::default();
+    assert_eq!(
+        format!("{:#?}", settings.broker.limits),
+        format!("{:#?}", broker.limits)
+    );
+    assert_eq!(
+        format!("{:#?}", settings.broker.bus),
+        format!("{:#?}", broker.bus)
+    );
+    assert_eq!(settings.broker.log_max_bytes, broker.log_max_bytes);
+    assert_eq!(settings.broker.workers, broker.workers);
+}
+
+#[test]
+fn the_reference_agrees_with_the_defaults_of_the_sink() {
+    let main = given(MAIN).unwrap().kafka.unwrap();
+    let route = RouteConfig {
+        filter: "devices/{device_id}/#".to_owned(),
+        topic: "telemetry".to_owned(),
+        ..RouteConfig::default()
+    };
+    let sink = SinkConfig {
+        properties: main.properties.clone(),
+        routes: vec![route],
+        ..SinkConfig::default()
+    };
+    assert_eq!(format!("{main:#?}"), format!("{sink:#?}"));
+}
+
+#[test]
+fn every_setting_of_the_reference_is_known_and_off_by_default_only_where_it_says_so() {
+    let all = uncommented(REFERENCE);
+    let faults = given(&all).unwrap_err();
+    let unexpected: Vec<_> = faults
+        .iter()
+        .filter(|fault| !fault.text.contains("no client could connect") && !fault.text.contains("[[acl]]"))
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+}
+
+#[test]
+fn the_main_configuration_is_fit() {
+    let settings = given(MAIN).unwrap();
+    assert_eq!(
+        settings.broker.listeners[0].bind,
+        "127.0.0.1:1883".parse().unwrap()
+    );
+    assert!(settings.broker.listeners[0].allow_anonymous && !settings.broker.listeners[0].loopback_only);
+    assert_eq!(settings.admin, Some("127.0.0.1:9464".parse().unwrap()));
+    let kafka = settings.kafka.unwrap();
+    assert_eq!(kafka.properties["bootstrap.servers"], "127.0.0.1:9092");
+    let route = &kafka.routes[0];
+    assert_eq!(
+        (route.filter.as_str(), route.topic.as_str()),
+        ("devices/{device_id}/#", "telemetry")
+    );
+    assert!(route.sink && route.key.is_none() && route.headers.is_none());
+    assert_eq!((route.ack, route.value), (Level::Kafka, Value::Raw));
+}
+
+#[test]
+fn without_auth_only_this_machine_may_connect() {
+    let settings = given("[[listener]]\nbind = \"0.0.0.0:1883\"\n").unwrap();
+    assert!(settings.broker.listeners[0].loopback_only);
+    assert!(
+        settings.notices.iter().any(|notice| notice.contains("[auth]")),
+        "{:?}",
+        settings.notices
+    );
+    assert!(
+        settings.notices.iter().any(|notice| notice.contains("[kafka]")),
+        "{:?}",
+        settings.notices
+    );
+}
+
+#[test]
+fn auth_without_a_way_in_is_a_fault() {
+    assert_eq!(faults("[auth]\n").len(), 1);
+    assert_eq!(
+        faults("[auth]\nallow_anonymous = true\n[[listener]]\nallow_anonymous = false\n")[0].0,
+        Place::Line(4)
+    );
+    assert!(given("[auth]\n[[listener]]\nallow_anonymous = true\n").is_ok());
+}
+
+#[test]
+fn all_faults_are_found_at_once_in_the_order_of_their_lines() {
+    let text = r#"
+[node]
+wrkers = 3
+[[listener]]
+bind = "localhost"
+[limits]
+max_packet_bytes = true
+receive_maximum = 0
+[kafka.properties]
+"bootstrap.servers" = "k:9092"
+[[route]]
+topic = "t"
+ack = "spooled"
+[tsl]
+"#;
+    let found = faults(text);
+    let lines: Vec<_> = found.iter().map(|(place, _)| place.clone()).collect();
+    assert_eq!(lines, [3, 5, 7, 8, 11, 13, 14].map(Place::Line), "{found:#?}");
+}
+
+#[test]
+fn an_unknown_key_gets_the_nearest_known_one() {
+    let fault = given("[limits]\nmax_packet_byte = 3\n").unwrap_err().remove(0);
+    assert_eq!(fault.hint, "did you mean `limits.max_packet_bytes`?");
+    let fault = given("[[listener]]\nport = 3\n").unwrap_err().remove(0);
+    assert!(fault.hint.contains("allow_anonymous, bind,"), "{}", fault.hint);
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
+    for (on, off) in [
+        (
+            "[auth]\nallow_anonymous = true\npassword_file = \"x\"",
+            "[auth]\nallow_anonymous = true\npassword_file = \"\"",
+        ),
+        (
+            "[auth]\nallow_anonymous = true\nacl_file = \"x\"",
+            "[auth]\nallow_anonymous = true\nacl_file = \"\"",
+        ),
+        (
+            "[auth]\nallow_anonymous = true\n[auth.jwt]\nkeys = \"x\"",
+            "[auth]\nallow_anonymous = true\n[auth.jwt]\n",
+        ),
+        ("[[acl]]\non = \"#\"", ""),
+        (
+            "[[listener]]\n[listener.tls]\ncert = \"x\"",
+            "[[listener]]\n[listener.tls]\nclient_cert = \"none\"",
+        ),
+        (
+            "[[listener]]\ntransport = \"ws\"",
+            "[[listener]]\ntransport = \"tcp\"",
+        ),
+        (
+            "[[listener]]\nproxy_protocol = true",
+            "[[listener]]\nproxy_protocol = false",
+        ),
+        (
+            "[[listener]]\nmount_point = \"a\"",
+            "[[listener]]\nmount_point = \"\"",
+        ),
+        ("[spool]\nmax_bytes = \"1GiB\"", "[spool]\nmax_bytes = 0"),
+        (
+            "[spool]\nwhen_full = \"reject\"",
+            "[spool]\nwhen_full = \"block\"",
+        ),
+        (
+            "[spool]\nqos0_when_full = \"drop\"",
+            "[spool]\nqos0_when_full = \"block\"",
+        ),
+        (
+            "[limits]\ntopic_alias_maximum = 3",
+            "[limits]\ntopic_alias_maximum = 0",
+        ),
+        ("[admin]\ntoken_file = \"x\"", "[admin]\ntoken_file = \"\""),
+        (
+            "[kafka]\ndead_letter_topic = \"x\"\n[kafka.properties]\n\"bootstrap.servers\" = \"k\"",
+            "",
+        ),
+    ] {
+        let found = faults(on);
+        assert!(
+            found.len() == 1 && found[0].1.contains("not built yet"),
+            "{on}: {found:?}"
+        );
+        assert!(given(off).is_ok(), "{off}: {:?}", given(off).unwrap_err());
+    }
+}
+
+#[test]
+fn properties_may_be_written_without_quotes() {
+    let kafka = given("[kafka.properties]\nbootstrap.servers = \"a:1\"\nlinger.ms = 5\n")
+        .unwrap()
+        .kafka
+        .unwrap();
+    assert_eq!(kafka.properties["bootstrap.servers"], "a:1");
+    assert_eq!(kafka.properties["linger.ms"], "5");
+}
+
+#[test]
+fn the_environment_overrides_the_file_with_the_type_of_the_key() {
+    let settings = with_env(
+        MAIN,
+        &[
+            ("FOREBAY__KAFKA__PROPERTIES__BOOTSTRAP_SERVERS", "kafka:9092"),
+            ("FOREBAY__ROUTE__0__TOPIC", "other"),
+            ("FOREBAY__ROUTE__0__HEADERS", "mqtt.topic, mqtt.qos"),
+            ("FOREBAY__ROUTE__1__FILTER", "rooms/#"),
+            ("FOREBAY__ROUTE__1__SINK", "false"),
+            ("FOREBAY__LISTENER__0__BIND", "127.0.0.1:0"),
+            ("FOREBAY__LIMITS__RECEIVE_MAXIMUM", "7"),
+            ("FOREBAY__LIMITS__MAX_PACKET_BYTES", "1KiB"),
+            ("FOREBAY__LOG__FORMAT", "json"),
+        ],
+    )
+    .unwrap();
+    let kafka = settings.kafka.unwrap();
+    assert_eq!(kafka.properties["bootstrap.servers"], "kafka:9092");
+    assert_eq!(kafka.routes[0].topic, "other");
+    assert_eq!(
+        kafka.routes[0].headers.as_deref().unwrap(),
+        ["mqtt.topic", "mqtt.qos"]
+    );
+    assert!(!kafka.routes[1].sink);
+    assert_eq!(settings.broker.listeners[0].bind.port(), 0);
+    assert_eq!(
+        (
+            settings.broker.limits.receive_maximum,
+            settings.broker.limits.max_packet_bytes
+        ),
+        (7, 1024)
+    );
+    assert_eq!(settings.log.format, LogFormat::Json);
+}
+
+#[test]
+fn faults_of_the_environment_name_the_variable() {
+    let found = with_env(
+        MAIN,
+        &[
+            ("FOREBAY__LIMITS__RECEIVE_MAXIMUM", "many"),
+            ("FOREBAY__LOG__LEVL", "debug"),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(
+        found[0].place,
+        Place::Env("FOREBAY__LIMITS__RECEIVE_MAXIMUM".to_owned())
+    );
+    assert_eq!(found[1].hint, "did you mean `log.level`?");
+}
+
+#[test]
+fn what_the_broker_refuses_has_the_line_of_its_key() {
+    let found = faults("[bus]\nchunk_bytes = 1\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, Place::Line(2));
+}
+
+#[test]
+fn the_packet_limit_leaves_room_below_kafkas_record_limit() {
+    assert!(given("").unwrap().broker.limits.max_packet_bytes < 1024 * 1024 - 4096);
+}
+
+#[test]
+fn what_the_sink_refuses_has_the_line_of_its_key() {
+    let found = faults(&format!("{MAIN}[kafka]\nreplication = 1\npartitions = 0\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let text = MAIN
+        .replace("devices/{device_id}/#", "a/#/b")
+        .replace("\"telemetry\"", "\"no such/topic\"");
+    let text = text.replace("9092\"", "9092\"\n\"acks\" = 0\n\"no.such\" = 1");
+    let lines: Vec<_> = faults(&text).into_iter().map(|(place, _)| place).collect();
+    assert_eq!(lines, [10, 11, 13, 14].map(Place::Line), "{:#?}", faults(&text));
+}
