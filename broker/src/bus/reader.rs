@@ -1,0 +1,208 @@
+//! The thread that reads the bus and appends to the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::BusDead;
+use super::chunk::Chunk;
+use super::router::{Came, SubscriberLink};
+use super::sequence::{Seen, Sequencer};
+use super::shared::Shared;
+use crate::fatal::Fatal;
+use crate::spool::{AppendError, LogWriter};
+
+/// How often an idle reader looks by itself whether it is to stop.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// How long it waits for room at a time before it looks whether it is to stop.
+const ROOM_TICK: Duration = Duration::from_millis(100);
+
+/// Appended chunks after which workers are woken though more waits to be read.
+const WAKE_EVERY: usize = 16;
+
+/// Why the reader ends.
+enum End {
+    /// Told to stop.
+    Stopped,
+    /// The bus is dead.
+    Dead(BusDead),
+    /// The log is closed or broken.
+    Log(String),
+}
+
+impl From<BusDead> for End {
+    fn from(why: BusDead) -> Self {
+        End::Dead(why)
+    }
+}
+
+pub(super) struct Reader {
+    link: SubscriberLink,
+    log: Box<dyn LogWriter>,
+    shared: Arc<Shared>,
+    sequencer: Sequencer,
+    /// Workers to be woken: many chunks, one wake-up.
+    to_wake: Vec<bool>,
+    appended: usize,
+}
+
+impl Reader {
+    pub fn new(link: SubscriberLink, log: Box<dyn LogWriter>, shared: Arc<Shared>) -> Self {
+        let workers = shared.workers();
+        Self {
+            link,
+            log,
+            shared,
+            sequencer: Sequencer::new(workers),
+            to_wake: vec![false; workers],
+            appended: 0,
+        }
+    }
+
+    /// Reads until it is stopped or the bus or the log is dead.
+    pub fn run(mut self) {
+        let _guard = PanicGuard(Arc::clone(&self.shared));
+        let end = loop {
+            if let Err(end) = self.step() {
+                break end;
+            }
+        };
+        self.wake();
+        match end {
+            End::Stopped => {}
+            End::Dead(why) => self.shared.fail(&why),
+            End::Log(why) => self.shared.fail_with(Fatal::Log(why)),
+        }
+        self.link.leave();
+        self.shared.stopped();
+    }
+
+    fn step(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let mut came = self.link.next(now)?;
+        if matches!(came, Came::Nothing) {
+            self.wake();
+            came = self.link.next(self.until(now)?)?;
+        }
+        match came {
+            Came::Payload(payload) if !payload.is_empty() => self.take(payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// Until when to wait for more, or that it is over.
+    fn until(&self, now: Instant) -> Result<Instant, End> {
+        if !self.shared.is_running() {
+            return Err(End::Stopped);
+        }
+        match self.shared.stopping() {
+            Some(deadline) if now >= deadline || self.shared.window.is_empty() => Err(End::Stopped),
+            Some(deadline) => Ok(deadline.min(now + TICK)),
+            None => Ok(now + TICK),
+        }
+    }
+
+    fn take(&mut self, payload: Bytes) -> Result<(), End> {
+        let chunk = Chunk::parse(payload).map_err(|e| BusDead(format!("not a chunk on the bus: {e}")))?;
+        let (worker, number) = (chunk.worker(), chunk.number());
+        match self.sequencer.offer(chunk) {
+            Seen::InLine => {
+                while let Some(chunk) = self.sequencer.next() {
+                    self.append(&chunk)?;
+                }
+            }
+            Seen::Before => {
+                self.shared.counters.repeated.fetch_add(1, Relaxed);
+                self.mark(worker);
+            }
+            Seen::Gap => {
+                tracing::warn!(
+                    worker,
+                    number,
+                    "chunks were lost on the bus: their sender goes back"
+                );
+                self.shared.counters.gaps.fetch_add(1, Relaxed);
+                self.shared.ask_to_go_back(worker);
+            }
+            Seen::Skipped => {}
+            Seen::Stranger => return Err(BusDead(format!("a chunk of worker {worker} on the bus")).into()),
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, chunk: &Chunk) -> Result<(), End> {
+        let bytes = chunk.as_bytes().len();
+        loop {
+            match self.log.append(chunk) {
+                Ok(_) => break,
+                Err(AppendError::Full) => self.wait_room(bytes)?,
+                Err(error) => return Err(End::Log(error.to_string())),
+            }
+        }
+        let counters = &self.shared.counters;
+        counters.chunks.fetch_add(1, Relaxed);
+        counters.bytes.fetch_add(bytes as u64, Relaxed);
+        self.shared.set_appended(chunk.worker(), chunk.number() + 1);
+        self.shared.window.give_back(bytes);
+        self.mark(chunk.worker());
+        self.appended += 1;
+        if self.appended >= WAKE_EVERY {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// The log is full. Nothing is taken from the bus meanwhile: the window fills and the workers stop reading.
+    fn wait_room(&mut self, bytes: usize) -> Result<(), End> {
+        self.wake();
+        self.shared.set_waits_for_room(true);
+        let end = loop {
+            match self.log.wait_room(bytes, ROOM_TICK) {
+                Ok(true) => break Ok(()),
+                Ok(false) if !self.shared.is_running() => break Err(End::Stopped),
+                Ok(false) => {
+                    let stopping = self.shared.stopping();
+                    if stopping.is_some_and(|deadline| Instant::now() >= deadline) {
+                        break Err(End::Stopped);
+                    }
+                }
+                Err(error) => break Err(End::Log(error.to_string())),
+            }
+        };
+        self.shared.set_waits_for_room(false);
+        end
+    }
+
+    fn mark(&mut self, worker: u16) {
+        if let Some(wake) = self.to_wake.get_mut(usize::from(worker)) {
+            *wake = true;
+        }
+    }
+
+    /// Wakes those whose chunks were appended, and those that the full window had refused.
+    fn wake(&mut self) {
+        if self.appended > 0 && self.shared.room_came() {
+            self.to_wake.fill(false);
+        }
+        self.appended = 0;
+        for (worker, wake) in self.to_wake.iter_mut().enumerate() {
+            if std::mem::take(wake) {
+                self.shared.wake(worker as u16);
+            }
+        }
+    }
+}
+
+/// A reader that panics takes the bus with it: better down than wrong.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&BusDead("its reader panicked".to_owned()));
+        }
+    }
+}
