@@ -51,6 +51,53 @@ pub enum Reason {
     WildcardSubscriptionsNotSupported = 0xA2,
 }
 
+/// Every reason code, for the way back from bytes.
+const ALL: [Reason; 43] = [
+    Reason::Success,
+    Reason::GrantedQoS1,
+    Reason::GrantedQoS2,
+    Reason::DisconnectWithWill,
+    Reason::NoMatchingSubscribers,
+    Reason::NoSubscriptionExisted,
+    Reason::ContinueAuthentication,
+    Reason::ReAuthenticate,
+    Reason::UnspecifiedError,
+    Reason::MalformedPacket,
+    Reason::ProtocolError,
+    Reason::ImplementationSpecificError,
+    Reason::UnsupportedProtocolVersion,
+    Reason::ClientIdentifierNotValid,
+    Reason::BadUserNameOrPassword,
+    Reason::NotAuthorized,
+    Reason::ServerUnavailable,
+    Reason::ServerBusy,
+    Reason::Banned,
+    Reason::ServerShuttingDown,
+    Reason::BadAuthenticationMethod,
+    Reason::KeepAliveTimeout,
+    Reason::SessionTakenOver,
+    Reason::TopicFilterInvalid,
+    Reason::TopicNameInvalid,
+    Reason::PacketIdentifierInUse,
+    Reason::PacketIdentifierNotFound,
+    Reason::ReceiveMaximumExceeded,
+    Reason::TopicAliasInvalid,
+    Reason::PacketTooLarge,
+    Reason::MessageRateTooHigh,
+    Reason::QuotaExceeded,
+    Reason::AdministrativeAction,
+    Reason::PayloadFormatInvalid,
+    Reason::RetainNotSupported,
+    Reason::QoSNotSupported,
+    Reason::UseAnotherServer,
+    Reason::ServerMoved,
+    Reason::SharedSubscriptionsNotSupported,
+    Reason::ConnectionRateExceeded,
+    Reason::MaximumConnectTime,
+    Reason::SubscriptionIdentifiersNotSupported,
+    Reason::WildcardSubscriptionsNotSupported,
+];
+
 /// Why bytes are not a packet: the reason to answer with and a text for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{text} (reason 0x{:02X})", *reason as u8)]
@@ -76,5 +123,47 @@ impl DecodeError {
             reason: Reason::ProtocolError,
             text,
         }
+    }
+}
+
+impl TryFrom<u8> for Reason {
+    type Error = DecodeError;
+
+    fn try_from(code: u8) -> Result<Self, DecodeError> {
+        ALL.iter()
+            .copied()
+            .find(|reason| *reason as u8 == code)
+            .ok_or(DecodeError::malformed("a reason code is not known (section 2.4)"))
+    }
+}
+
+impl Reason {
+    /// The return code that a 3.1 or 3.1.1 CONNACK says this with (3.1.1 table 3.1).
+    pub fn return_code(self) -> u8 {
+        match self {
+            Reason::Success => 0,
+            Reason::UnsupportedProtocolVersion => 1,
+            Reason::ClientIdentifierNotValid => 2,
+            Reason::BadUserNameOrPassword => 4,
+            Reason::NotAuthorized | Reason::Banned | Reason::BadAuthenticationMethod => 5,
+            _ => 3,
+        }
+    }
+
+    /// What a 3.1 or 3.1.1 return code says, in 5.0's words.
+    pub fn from_return_code(code: u8) -> Result<Self, DecodeError> {
+        Ok(match code {
+            0 => Reason::Success,
+            1 => Reason::UnsupportedProtocolVersion,
+            2 => Reason::ClientIdentifierNotValid,
+            3 => Reason::ServerUnavailable,
+            4 => Reason::BadUserNameOrPassword,
+            5 => Reason::NotAuthorized,
+            _ => {
+                return Err(DecodeError::malformed(
+                    "a CONNACK return code is reserved [MQTT-3.2.2-6]",
+                ));
+            }
+        })
     }
 }
