@@ -11,4 +11,9 @@
 #![allow(missing_docs)]
 
 mod harness;
+mod hostile;
+mod load;
+mod mqtt;
+mod publish;
 mod support;
+mod topics;

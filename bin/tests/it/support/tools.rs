@@ -78,6 +78,16 @@ impl Subscriber {
         })
     }
 
+    /// All it has printed, with what its client library says of packets.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// It does nothing any more, and its socket stays open.
+    pub fn freeze(&self) {
+        self.process.freeze();
+    }
+
     /// Ends it as a lost device: the socket closes with no DISCONNECT.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -1,0 +1,35 @@
+# One entry for each chore; the scripts are in .ci/.
+# `make demo` runs the main job, `make test` runs all the tests. Both install what is missing, see `make setup`.
+
+.PHONY: help setup demo test lint fuzz bench
+
+help:
+	@echo "make demo    the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
+	@echo "make test    all tests, on a real Apache Kafka too; ends with one line of totals"
+	@echo "make lint    format and clippy"
+	@echo "make fuzz    the fuzz targets, SECONDS=30 each"
+	@echo "make bench   the micro benchmarks"
+	@echo "make setup   installs what the others need, by package name, and says so"
+
+setup:
+	@.ci/setup all
+
+# ARGS="--for 10s" ends by itself with a summary.
+demo:
+	@.ci/setup build
+	cargo run --locked --bin forebay -- demo $(ARGS)
+
+test: setup
+	@.ci/test
+
+lint:
+	@.ci/setup build
+	@.ci/lint
+
+fuzz:
+	@.ci/setup build
+	@.ci/fuzz $(or $(SECONDS),30)
+
+bench:
+	@.ci/setup build
+	cargo bench --locked -p forebay-bench
