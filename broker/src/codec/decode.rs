@@ -1,227 +1,442 @@
-//! Bytes to packets (section 3 of each specification), strict.
+//! Frames to packets: fixed header, then one function a packet (MQTT 5.0 sections 2.1 and 3).
 
-use super::packet::*;
-use super::primitive::Cursor;
+use super::connect::decode_connect;
+use super::cursor::{Cursor, var_int};
+use super::packet::{
+    Ack, Auth, Connack, Disconnect, Packet, PacketId, Publish, QoS, RetainHandling, Suback, Subscribe,
+    Subscription, Unsubscribe, Version,
+};
 use super::property::{Place, Properties};
 use super::reason::{DecodeError, Reason};
 use super::topic;
 
-type Decoded<T> = Result<T, DecodeError>;
-
-/// Reads one whole frame, of the length that [`super::frame_len`] gave. CONNECT brings its own version; `version` is
-/// that of the connection for all others.
-#[inline]
-pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Decoded<Packet<'a>> {
-    let mut cursor = Cursor::new(frame);
-    let first = cursor.u8()?;
-    let remaining = cursor.var_int()?;
-    let body = cursor.rest();
-    if body.len() != remaining as usize {
-        return Err(DecodeError::malformed(
-            "the remaining length is not the length of the rest",
-        ));
-    }
-    if first >> 4 == 3 {
-        return publish(version, first, body);
-    }
-    let flags = match first >> 4 {
-        6 | 8 | 10 => 0x02,
-        _ => 0,
+/// Size of the frame at the start of `bytes`, `None` when its fixed header is not complete. A frame above
+/// `max_packet_bytes` is refused (0x95) before anything of it is buffered.
+pub fn frame_len(bytes: &[u8], max_packet_bytes: usize) -> Result<Option<usize>, DecodeError> {
+    let Some((_, length)) = bytes.split_first() else {
+        return Ok(None);
     };
-    if first & 0x0F != flags {
-        return Err(DecodeError::malformed(
-            "reserved bits of the fixed header are wrong [MQTT-2.1.3-1]",
-        ));
+    let Some((remaining, used, _)) = var_int(length)? else {
+        return Ok(None);
+    };
+    let whole = 1 + used + remaining as usize;
+    if whole > max_packet_bytes {
+        return Err(DecodeError {
+            reason: Reason::PacketTooLarge,
+            text: "the packet is larger than the limit (section 3.1.2.11.4)",
+        });
     }
-    let mut cursor = Cursor::new(body);
-    let packet = control(version, first >> 4, &mut cursor)?;
-    match cursor.is_empty() {
-        true => Ok(packet),
-        false => Err(DecodeError::malformed(
-            "bytes follow the last field of the packet",
-        )),
-    }
+    Ok(Some(whole))
 }
 
-fn control<'a>(version: Version, kind: u8, cursor: &mut Cursor<'a>) -> Decoded<Packet<'a>> {
+/// A frame taken apart.
+pub(super) struct Header<'a> {
+    /// Packet type, 0 to 15.
+    pub(super) kind: u8,
+    flags: u8,
+    /// The remaining length is written in as few bytes as possible.
+    minimal: bool,
+    pub(super) body: &'a [u8],
+}
+
+#[inline]
+pub(super) fn header(frame: &[u8]) -> Result<Header<'_>, DecodeError> {
+    const CUT_OFF: DecodeError = DecodeError::malformed("the frame is cut off");
+    let (first, rest) = frame.split_first().ok_or(CUT_OFF)?;
+    let (remaining, used, minimal) = var_int(rest)?.ok_or(CUT_OFF)?;
+    let body = rest.get(used..).ok_or(CUT_OFF)?;
+    if body.len() != remaining as usize {
+        return Err(DecodeError::malformed(
+            "the frame is not as long as its header says (section 2.1.4)",
+        ));
+    }
+    Ok(Header {
+        kind: first >> 4,
+        flags: first & 0x0F,
+        minimal,
+        body,
+    })
+}
+
+/// Reads one whole frame. For CONNECT the version is taken from the packet and `version` plays no part.
+pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
+    let header = header(frame)?;
+    let mut body = Cursor::new(header.body);
+    let packet = if header.kind == 3 {
+        Packet::Publish(publish(version, header.flags, &mut body)?)
+    } else {
+        check_flags(version, &header)?;
+        other(version, header.kind, &mut body)?
+    };
+    if !body.is_empty() {
+        return Err(DecodeError::malformed("bytes follow the end of the packet"));
+    }
+    let version = match &packet {
+        Packet::Connect(connect) => connect.version,
+        _ => version,
+    };
+    if !header.minimal && version == Version::V5 {
+        return Err(DecodeError::malformed(
+            "the remaining length is longer than needed [MQTT-1.5.5-1]",
+        ));
+    }
+    Ok(packet)
+}
+
+/// The reserved bits of the fixed header [MQTT-2.1.3-1]. PUBREL, SUBSCRIBE and UNSUBSCRIBE have 0b0010; in 3.1 they
+/// are sent at QoS 1 and may carry DUP.
+fn check_flags(version: Version, header: &Header<'_>) -> Result<(), DecodeError> {
+    let right = match header.kind {
+        6 | 8 | 10 if version == Version::V31 => header.flags & 0x07 == 0x02,
+        6 | 8 | 10 => header.flags == 0x02,
+        _ => header.flags == 0,
+    };
+    if right {
+        return Ok(());
+    }
+    Err(DecodeError::malformed(
+        "reserved bits of the fixed header [MQTT-2.1.3-1]",
+    ))
+}
+
+fn other<'a>(version: Version, kind: u8, body: &mut Cursor<'a>) -> Result<Packet<'a>, DecodeError> {
+    use Place as P;
     Ok(match kind {
-        1 => Packet::Connect(connect(cursor)?),
-        2 => Packet::Connack(connack(version, cursor)?),
-        4 => Packet::Puback(ack(version, cursor, ACK_REASONS)?),
-        5 => Packet::Pubrec(ack(version, cursor, ACK_REASONS)?),
-        6 => Packet::Pubrel(ack(version, cursor, RELEASE_REASONS)?),
-        7 => Packet::Pubcomp(ack(version, cursor, RELEASE_REASONS)?),
-        8 => Packet::Subscribe(subscribe(version, cursor)?),
-        9 => Packet::Suback(suback(version, cursor)?),
-        10 => Packet::Unsubscribe(unsubscribe(version, cursor)?),
-        11 => Packet::Unsuback(unsuback(version, cursor)?),
+        1 => Packet::Connect(decode_connect(body)?),
+        2 => Packet::Connack(connack(version, body)?),
+        4 => Packet::Puback(ack(version, body, P::Puback)?),
+        5 => Packet::Pubrec(ack(version, body, P::Pubrec)?),
+        6 => Packet::Pubrel(ack(version, body, P::Pubrel)?),
+        7 => Packet::Pubcomp(ack(version, body, P::Pubcomp)?),
+        8 => Packet::Subscribe(subscribe(version, body)?),
+        9 => Packet::Suback(suback(version, body)?),
+        10 => Packet::Unsubscribe(unsubscribe(version, body)?),
+        11 => Packet::Unsuback(unsuback(version, body)?),
         12 => Packet::Pingreq,
         13 => Packet::Pingresp,
-        14 => Packet::Disconnect(disconnect(version, cursor)?),
-        15 if version == Version::V5 => Packet::Auth(auth(cursor)?),
+        14 => Packet::Disconnect(disconnect(version, body)?),
+        15 if version == Version::V5 => Packet::Auth(auth(body)?),
+        15 => {
+            return Err(DecodeError::malformed(
+                "AUTH is a packet of 5.0 only (section 2.1.2)",
+            ));
+        }
         _ => {
             return Err(DecodeError::malformed(
-                "the packet type is reserved (section 2.1.2)",
+                "packet type 0 is reserved (section 2.1.2)",
             ));
         }
     })
 }
 
-/// The properties that a 5.0 packet has at this place; none in 3.x.
-fn properties<'a>(version: Version, cursor: &mut Cursor<'a>, place: Place) -> Decoded<Properties<'a>> {
+/// The properties at this place: none in 3.x.
+#[inline]
+pub(super) fn properties<'a>(
+    version: Version,
+    body: &mut Cursor<'a>,
+    place: Place,
+) -> Result<Properties<'a>, DecodeError> {
     if version != Version::V5 {
         return Ok(Properties::EMPTY);
     }
-    let len = cursor.var_int()?;
-    Properties::check(cursor.take(len as usize)?, place)
+    let len = body.var_int()?;
+    if len == 0 {
+        return Ok(Properties::EMPTY);
+    }
+    Properties::check(body.take(len as usize)?, place)
 }
 
 #[inline]
-fn publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Decoded<Packet<'a>> {
-    let mut cursor = Cursor::new(body);
-    let qos =
-        QoS::try_from((first >> 1) & 0x03).map_err(|_| DecodeError::malformed("QoS 3 [MQTT-3.3.1-4]"))?;
-    let dup = first & 0x08 != 0;
+fn packet_id(body: &mut Cursor<'_>) -> Result<PacketId, DecodeError> {
+    PacketId::new(body.u16()?).ok_or(DecodeError::malformed(
+        "the packet identifier is 0 [MQTT-2.2.1-3]",
+    ))
+}
+
+#[inline]
+fn publish<'a>(version: Version, flags: u8, body: &mut Cursor<'a>) -> Result<Publish<'a>, DecodeError> {
+    let qos = QoS::try_from((flags >> 1) & 0x03)
+        .map_err(|_| DecodeError::malformed("PUBLISH has QoS 3 [MQTT-3.3.1-4]"))?;
+    let dup = flags & 0x08 != 0;
     if dup && qos == QoS::AtMostOnce {
-        return Err(DecodeError::malformed("DUP is set at QoS 0 [MQTT-3.3.1-2]"));
+        return Err(DecodeError::malformed("PUBLISH has DUP at QoS 0 [MQTT-3.3.1-2]"));
     }
-    let topic = cursor.string()?;
+    let topic = body.text()?;
     let packet_id = match qos {
         QoS::AtMostOnce => None,
-        _ => Some(cursor.packet_id()?),
+        _ => Some(packet_id(body)?),
     };
-    let properties = properties(version, &mut cursor, Place::Publish)?;
-    if !topic.is_empty() {
+    let properties = properties(version, body, Place::Publish)?;
+    if version != Version::V5 || !topic.is_empty() {
         topic::check_name(topic)?;
     } else if properties.topic_alias().is_none() {
         return Err(DecodeError::protocol(
-            "a PUBLISH has neither topic nor alias [MQTT-4.7.3-1]",
+            "PUBLISH has neither a topic name nor a topic alias (section 3.3.2.1)",
         ));
     }
-    if properties.topic_alias() == Some(0) {
-        return Err(DecodeError {
-            reason: Reason::TopicAliasInvalid,
-            text: "the topic alias is 0 [MQTT-3.3.2-8]",
-        });
-    }
-    if let Some(response) = properties.response_topic() {
-        topic::check_name(response)?;
-    }
-    Ok(Packet::Publish(Publish {
+    Ok(Publish {
         dup,
         qos,
-        retain: first & 0x01 != 0,
+        retain: flags & 0x01 != 0,
         topic,
         packet_id,
-        payload: cursor.rest(),
+        payload: body.take(body.rest().len())?,
         properties,
-    }))
+    })
 }
 
-const UNSUPPORTED: DecodeError = DecodeError {
-    reason: Reason::UnsupportedProtocolVersion,
-    text: "the protocol name or level is not one of 3.1, 3.1.1 and 5.0 [MQTT-3.1.2-1, MQTT-3.1.2-2]",
-};
-
-fn version_of(name: &[u8], level: u8) -> Decoded<(Version, bool)> {
-    let bridge = level & 0x80 != 0;
-    match (name, level & 0x7F) {
-        (b"MQIsdp", 3) => Ok((Version::V31, bridge)),
-        (b"MQTT", 4) => Ok((Version::V311, bridge)),
-        (b"MQTT", 5) if !bridge => Ok((Version::V5, false)),
-        _ => Err(UNSUPPORTED),
+/// A reason code that this packet may carry.
+fn reason(code: u8, allowed: &[Reason]) -> Result<Reason, DecodeError> {
+    let reason = Reason::try_from(code)?;
+    if allowed.contains(&reason) {
+        return Ok(reason);
     }
+    Err(DecodeError::protocol(
+        "a reason code is not one of this packet's (section 2.4)",
+    ))
 }
 
-fn connect<'a>(cursor: &mut Cursor<'a>) -> Decoded<Connect<'a>> {
-    let name = cursor.binary()?;
-    let (version, bridge) = version_of(name, cursor.u8()?)?;
-    let flags = cursor.u8()?;
-    let keep_alive_s = cursor.u16()?;
-    if flags & 0x01 != 0 {
-        return Err(DecodeError::malformed(
-            "the reserved flag of CONNECT is set [MQTT-3.1.2-3]",
-        ));
-    }
-    if flags & 0x04 == 0 && flags & 0x38 != 0 {
-        return Err(DecodeError::malformed(
-            "will flags without a will [MQTT-3.1.2-11, MQTT-3.1.2-13]",
-        ));
-    }
-    if version != Version::V5 && flags & 0xC0 == 0x40 {
-        return Err(DecodeError::malformed(
-            "a password without a user name [MQTT-3.1.2-22]",
-        ));
-    }
-    let properties = properties(version, cursor, Place::Connect)?;
-    if properties.iter().any(|p| p.id() == 0x16) && properties.authentication_method().is_none() {
-        return Err(DecodeError::protocol(
-            "authentication data without a method (section 3.1.2.11.10)",
-        ));
-    }
-    let client_id = cursor.string()?;
-    let will = match flags & 0x04 {
-        0 => None,
-        _ => Some(will(version, flags, cursor)?),
+fn connack<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Connack<'a>, DecodeError> {
+    let flags = body.u8()?;
+    let code = body.u8()?;
+    let reason = match version {
+        Version::V5 => reason(code, CONNACK_REASONS)?,
+        _ => Reason::from_return_code(code)?,
     };
-    Ok(Connect {
-        version,
-        bridge,
-        clean_start: flags & 0x02 != 0,
-        keep_alive_s,
-        client_id,
-        will,
-        username: (flags & 0x80 != 0).then(|| cursor.string()).transpose()?,
-        password: (flags & 0x40 != 0).then(|| cursor.binary()).transpose()?,
-        properties,
-    })
-}
-
-fn will<'a>(version: Version, flags: u8, cursor: &mut Cursor<'a>) -> Decoded<Will<'a>> {
-    let qos = QoS::try_from((flags >> 3) & 0x03)
-        .map_err(|_| DecodeError::malformed("will QoS 3 [MQTT-3.1.2-12]"))?;
-    let properties = properties(version, cursor, Place::Will)?;
-    let topic = cursor.string()?;
-    topic::check_name(topic)?;
-    Ok(Will {
-        topic,
-        payload: cursor.binary()?,
-        qos,
-        retain: flags & 0x20 != 0,
-        properties,
-    })
-}
-
-fn reason(cursor: &mut Cursor<'_>, allowed: &[Reason]) -> Decoded<Reason> {
-    let reason = Reason::try_from(cursor.u8()?)?;
-    match allowed.contains(&reason) {
-        true => Ok(reason),
-        false => Err(DecodeError::malformed(
-            "a reason code stands where it is not allowed (section 2.4)",
-        )),
-    }
-}
-
-fn connack<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Connack<'a>> {
-    let flags = cursor.u8()?;
-    if flags & 0xFE != 0 {
+    // In 3.1 the first byte is reserved and not used.
+    if version != Version::V31 && flags > 1 {
         return Err(DecodeError::malformed(
             "reserved CONNACK flags are set [MQTT-3.2.2-1]",
         ));
     }
-    let code = cursor.u8()?;
-    let reason = match version {
-        Version::V5 => Reason::try_from(code)?,
-        _ => Reason::from_return_code(code)?,
-    };
+    let session_present = version != Version::V31 && flags == 1;
+    if session_present && reason != Reason::Success {
+        return Err(DecodeError::protocol(
+            "CONNACK refuses and has Session Present [MQTT-3.2.2-6]",
+        ));
+    }
     Ok(Connack {
-        session_present: flags & 0x01 != 0,
+        session_present,
         reason,
-        properties: properties(version, cursor, Place::Connack)?,
+        properties: properties(version, body, Place::Connack)?,
     })
 }
 
-const ACK_REASONS: &[Reason] = &[
+fn ack<'a>(version: Version, body: &mut Cursor<'a>, place: Place) -> Result<Ack<'a>, DecodeError> {
+    let packet_id = packet_id(body)?;
+    let allowed = match place {
+        Place::Puback | Place::Pubrec => PUBACK_REASONS,
+        _ => PUBREL_REASONS,
+    };
+    let (reason, properties) = match version {
+        Version::V5 => reason_and_properties(body, place, allowed)?,
+        _ => (Reason::Success, Properties::EMPTY),
+    };
+    Ok(Ack {
+        packet_id,
+        reason,
+        properties,
+    })
+}
+
+/// Reason code and properties where 5.0 lets both be left out from the end (sections 3.4.2.1, 3.14.2.1).
+fn reason_and_properties<'a>(
+    body: &mut Cursor<'a>,
+    place: Place,
+    allowed: &[Reason],
+) -> Result<(Reason, Properties<'a>), DecodeError> {
+    if body.is_empty() {
+        return Ok((Reason::Success, Properties::EMPTY));
+    }
+    let reason = reason(body.u8()?, allowed)?;
+    if body.is_empty() {
+        return Ok((reason, Properties::EMPTY));
+    }
+    Ok((reason, properties(Version::V5, body, place)?))
+}
+
+fn subscribe<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Subscribe<'a>, DecodeError> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Subscribe)?;
+    if body.is_empty() {
+        return Err(DecodeError::protocol(
+            "SUBSCRIBE without a topic filter [MQTT-3.8.3-2]",
+        ));
+    }
+    // Grows with the bytes that are there: no number that the client states is believed.
+    let mut filters = Vec::with_capacity(1);
+    while !body.is_empty() {
+        filters.push(subscription(version, body)?);
+    }
+    Ok(Subscribe {
+        packet_id,
+        filters,
+        properties,
+    })
+}
+
+fn subscription<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Subscription<'a>, DecodeError> {
+    let filter = body.text()?;
+    topic::check_filter(filter)?;
+    let options = body.u8()?;
+    let reserved = match version {
+        Version::V31 => 0, // not used, and no rule says that they are 0
+        Version::V311 => 0xFC,
+        Version::V5 => 0xC0,
+    };
+    if options & reserved != 0 {
+        return Err(DecodeError::malformed(
+            "reserved bits of the subscription options [MQTT-3.8.3-5]",
+        ));
+    }
+    let five = version == Version::V5;
+    let qos = QoS::try_from(options & 0x03).map_err(|_| match five {
+        true => DecodeError::protocol("a subscription asks for QoS 3 (section 3.8.3.1)"),
+        false => DecodeError::malformed("a subscription asks for QoS 3 (3.1.1) [MQTT-3-8.3-4]"),
+    })?;
+    let retain_handling = match (options >> 4) & 0x03 {
+        _ if !five => RetainHandling::Send,
+        0 => RetainHandling::Send,
+        1 => RetainHandling::SendIfNew,
+        2 => RetainHandling::DoNotSend,
+        _ => return Err(DecodeError::protocol("Retain Handling is 3 (section 3.8.3.1)")),
+    };
+    let no_local = five && options & 0x04 != 0;
+    if no_local && topic::split_share(filter).is_some() {
+        return Err(DecodeError::protocol(
+            "No Local on a shared subscription [MQTT-3.8.3-4]",
+        ));
+    }
+    Ok(Subscription {
+        filter,
+        qos,
+        no_local,
+        retain_as_published: five && options & 0x08 != 0,
+        retain_handling,
+    })
+}
+
+fn suback<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Suback<'a>, DecodeError> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Suback)?;
+    let allowed = match version {
+        Version::V5 => SUBACK_REASONS,
+        _ => SUBACK_RETURN_CODES,
+    };
+    Ok(Suback {
+        packet_id,
+        reasons: reasons(body, allowed)?,
+        properties,
+    })
+}
+
+fn unsuback<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Suback<'a>, DecodeError> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Unsuback)?;
+    let reasons = match version {
+        Version::V5 => reasons(body, UNSUBACK_REASONS)?,
+        _ => Vec::new(),
+    };
+    Ok(Suback {
+        packet_id,
+        reasons,
+        properties,
+    })
+}
+
+/// The reasons that fill the rest of a SUBACK or UNSUBACK: at least one.
+fn reasons(body: &mut Cursor<'_>, allowed: &[Reason]) -> Result<Vec<Reason>, DecodeError> {
+    if body.is_empty() {
+        return Err(DecodeError::protocol(
+            "an acknowledgement without a reason code [MQTT-3.9.3-1]",
+        ));
+    }
+    let codes = body.take(body.rest().len())?;
+    codes.iter().map(|code| reason(*code, allowed)).collect()
+}
+
+fn unsubscribe<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Unsubscribe<'a>, DecodeError> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Unsubscribe)?;
+    if body.is_empty() {
+        return Err(DecodeError::protocol(
+            "UNSUBSCRIBE without a topic filter [MQTT-3.10.3-2]",
+        ));
+    }
+    let mut filters = Vec::with_capacity(1);
+    while !body.is_empty() {
+        let filter = body.text()?;
+        topic::check_filter(filter)?;
+        filters.push(filter);
+    }
+    Ok(Unsubscribe {
+        packet_id,
+        filters,
+        properties,
+    })
+}
+
+fn disconnect<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Disconnect<'a>, DecodeError> {
+    let (reason, properties) = match version {
+        Version::V5 => reason_and_properties(body, Place::Disconnect, DISCONNECT_REASONS)?,
+        _ => (Reason::Success, Properties::EMPTY),
+    };
+    Ok(Disconnect { reason, properties })
+}
+
+fn auth<'a>(body: &mut Cursor<'a>) -> Result<Auth<'a>, DecodeError> {
+    if body.is_empty() {
+        return Ok(Auth {
+            reason: Reason::Success,
+            properties: Properties::EMPTY,
+        });
+    }
+    let reason = reason(body.u8()?, AUTH_REASONS)?;
+    let properties = properties(Version::V5, body, Place::Auth)?;
+    if properties.authentication_method().is_none() {
+        return Err(DecodeError::protocol(
+            "AUTH without an Authentication Method (section 3.15.2.2.2)",
+        ));
+    }
+    Ok(Auth { reason, properties })
+}
+
+/// 3.1.1 section 3.9.3.
+const SUBACK_RETURN_CODES: &[Reason] = &[
+    Reason::Success,
+    Reason::GrantedQoS1,
+    Reason::GrantedQoS2,
+    Reason::UnspecifiedError,
+];
+
+/// Table 3-1.
+const CONNACK_REASONS: &[Reason] = &[
+    Reason::Success,
+    Reason::UnspecifiedError,
+    Reason::MalformedPacket,
+    Reason::ProtocolError,
+    Reason::ImplementationSpecificError,
+    Reason::UnsupportedProtocolVersion,
+    Reason::ClientIdentifierNotValid,
+    Reason::BadUserNameOrPassword,
+    Reason::NotAuthorized,
+    Reason::ServerUnavailable,
+    Reason::ServerBusy,
+    Reason::Banned,
+    Reason::BadAuthenticationMethod,
+    Reason::TopicNameInvalid,
+    Reason::PacketTooLarge,
+    Reason::QuotaExceeded,
+    Reason::PayloadFormatInvalid,
+    Reason::RetainNotSupported,
+    Reason::QoSNotSupported,
+    Reason::UseAnotherServer,
+    Reason::ServerMoved,
+    Reason::ConnectionRateExceeded,
+];
+
+/// Tables 3-4 and 3-5.
+const PUBACK_REASONS: &[Reason] = &[
     Reason::Success,
     Reason::NoMatchingSubscribers,
     Reason::UnspecifiedError,
@@ -232,166 +447,73 @@ const ACK_REASONS: &[Reason] = &[
     Reason::QuotaExceeded,
     Reason::PayloadFormatInvalid,
 ];
-const RELEASE_REASONS: &[Reason] = &[Reason::Success, Reason::PacketIdentifierNotFound];
 
-fn ack<'a>(version: Version, cursor: &mut Cursor<'a>, reasons: &[Reason]) -> Decoded<Ack<'a>> {
-    let packet_id = cursor.packet_id()?;
-    let short = version != Version::V5 || cursor.is_empty();
-    let reason = if short {
-        Reason::Success
-    } else {
-        reason(cursor, reasons)?
-    };
-    let properties = match short || cursor.is_empty() {
-        true => Properties::EMPTY,
-        false => properties(version, cursor, Place::Ack)?,
-    };
-    Ok(Ack {
-        packet_id,
-        reason,
-        properties,
-    })
-}
+/// Tables 3-6 and 3-7.
+const PUBREL_REASONS: &[Reason] = &[Reason::Success, Reason::PacketIdentifierNotFound];
 
-fn subscribe<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Subscribe<'a>> {
-    let packet_id = cursor.packet_id()?;
-    let properties = properties(version, cursor, Place::Subscribe)?;
-    let mut filters = Vec::new();
-    while !cursor.is_empty() {
-        let filter = cursor.string()?;
-        topic::check_filter(filter)?;
-        filters.push(options(version, filter, cursor.u8()?)?);
-    }
-    match filters.is_empty() {
-        true => Err(DecodeError::protocol(
-            "a SUBSCRIBE without a filter [MQTT-3.8.3-2]",
-        )),
-        false => Ok(Subscribe {
-            packet_id,
-            filters,
-            properties,
-        }),
-    }
-}
+/// Table 3-8.
+const SUBACK_REASONS: &[Reason] = &[
+    Reason::Success,
+    Reason::GrantedQoS1,
+    Reason::GrantedQoS2,
+    Reason::UnspecifiedError,
+    Reason::ImplementationSpecificError,
+    Reason::NotAuthorized,
+    Reason::TopicFilterInvalid,
+    Reason::PacketIdentifierInUse,
+    Reason::QuotaExceeded,
+    Reason::SharedSubscriptionsNotSupported,
+    Reason::SubscriptionIdentifiersNotSupported,
+    Reason::WildcardSubscriptionsNotSupported,
+];
 
-fn options<'a>(version: Version, filter: &'a str, bits: u8) -> Decoded<Subscription<'a>> {
-    let reserved = if version == Version::V5 { 0xC0 } else { 0xFC };
-    if bits & reserved != 0 {
-        return Err(DecodeError::malformed(
-            "reserved bits of subscription options are set [MQTT-3.8.3-5]",
-        ));
-    }
-    let no_local = bits & 0x04 != 0;
-    if no_local && topic::split_share(filter).is_some() {
-        return Err(DecodeError::protocol(
-            "no local on a shared subscription [MQTT-3.8.3-4]",
-        ));
-    }
-    Ok(Subscription {
-        filter,
-        qos: QoS::try_from(bits & 0x03)
-            .map_err(|_| DecodeError::malformed("QoS 3 in a subscription (section 3.8.3.1)"))?,
-        no_local,
-        retain_as_published: bits & 0x08 != 0,
-        retain_handling: match (bits >> 4) & 0x03 {
-            0 => RetainHandling::Send,
-            1 => RetainHandling::SendIfNew,
-            2 => RetainHandling::DoNotSend,
-            _ => return Err(DecodeError::protocol("retain handling 3 (section 3.8.3.1)")),
-        },
-    })
-}
+/// Table 3-9.
+const UNSUBACK_REASONS: &[Reason] = &[
+    Reason::Success,
+    Reason::NoSubscriptionExisted,
+    Reason::UnspecifiedError,
+    Reason::ImplementationSpecificError,
+    Reason::NotAuthorized,
+    Reason::TopicFilterInvalid,
+    Reason::PacketIdentifierInUse,
+];
 
-fn suback<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Suback<'a>> {
-    let packet_id = cursor.packet_id()?;
-    let properties = properties(version, cursor, Place::Ack)?;
-    let mut reasons = Vec::new();
-    for code in cursor.rest() {
-        match (version, *code) {
-            (Version::V5, code) => reasons.push(Reason::try_from(code)?),
-            (_, code @ (0..=2 | 0x80)) => reasons.push(Reason::try_from(code)?),
-            _ => {
-                return Err(DecodeError::malformed(
-                    "a SUBACK return code is reserved [MQTT-3.9.3-2]",
-                ));
-            }
-        }
-    }
-    Ok(Suback {
-        packet_id,
-        reasons,
-        properties,
-    })
-}
+/// Table 3-10.
+const DISCONNECT_REASONS: &[Reason] = &[
+    Reason::Success,
+    Reason::DisconnectWithWill,
+    Reason::UnspecifiedError,
+    Reason::MalformedPacket,
+    Reason::ProtocolError,
+    Reason::ImplementationSpecificError,
+    Reason::NotAuthorized,
+    Reason::ServerBusy,
+    Reason::ServerShuttingDown,
+    Reason::KeepAliveTimeout,
+    Reason::SessionTakenOver,
+    Reason::TopicFilterInvalid,
+    Reason::TopicNameInvalid,
+    Reason::ReceiveMaximumExceeded,
+    Reason::TopicAliasInvalid,
+    Reason::PacketTooLarge,
+    Reason::MessageRateTooHigh,
+    Reason::QuotaExceeded,
+    Reason::AdministrativeAction,
+    Reason::PayloadFormatInvalid,
+    Reason::RetainNotSupported,
+    Reason::QoSNotSupported,
+    Reason::UseAnotherServer,
+    Reason::ServerMoved,
+    Reason::SharedSubscriptionsNotSupported,
+    Reason::ConnectionRateExceeded,
+    Reason::MaximumConnectTime,
+    Reason::SubscriptionIdentifiersNotSupported,
+    Reason::WildcardSubscriptionsNotSupported,
+];
 
-fn unsubscribe<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Unsubscribe<'a>> {
-    let packet_id = cursor.packet_id()?;
-    let properties = properties(version, cursor, Place::Unsubscribe)?;
-    let mut filters = Vec::new();
-    while !cursor.is_empty() {
-        let filter = cursor.string()?;
-        topic::check_filter(filter)?;
-        filters.push(filter);
-    }
-    match filters.is_empty() {
-        true => Err(DecodeError::protocol(
-            "an UNSUBSCRIBE without a filter [MQTT-3.10.3-2]",
-        )),
-        false => Ok(Unsubscribe {
-            packet_id,
-            filters,
-            properties,
-        }),
-    }
-}
-
-fn unsuback<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Suback<'a>> {
-    let packet_id = cursor.packet_id()?;
-    let properties = properties(version, cursor, Place::Ack)?;
-    let reasons = match version {
-        Version::V5 => cursor
-            .rest()
-            .iter()
-            .map(|code| Reason::try_from(*code))
-            .collect::<Result<_, _>>()?,
-        _ => Vec::new(),
-    };
-    Ok(Suback {
-        packet_id,
-        reasons,
-        properties,
-    })
-}
-
-fn disconnect<'a>(version: Version, cursor: &mut Cursor<'a>) -> Decoded<Disconnect<'a>> {
-    if version != Version::V5 || cursor.is_empty() {
-        return Ok(Disconnect {
-            reason: Reason::Success,
-            properties: Properties::EMPTY,
-        });
-    }
-    let reason = Reason::try_from(cursor.u8()?)?;
-    let properties = match cursor.is_empty() {
-        true => Properties::EMPTY,
-        false => properties(version, cursor, Place::Disconnect)?,
-    };
-    Ok(Disconnect { reason, properties })
-}
-
-fn auth<'a>(cursor: &mut Cursor<'a>) -> Decoded<Auth<'a>> {
-    let mut reason_code = Reason::Success;
-    let mut found = Properties::EMPTY;
-    if !cursor.is_empty() {
-        let allowed = [
-            Reason::Success,
-            Reason::ContinueAuthentication,
-            Reason::ReAuthenticate,
-        ];
-        reason_code = reason(cursor, &allowed)?;
-        found = properties(Version::V5, cursor, Place::Auth)?;
-    }
-    Ok(Auth {
-        reason: reason_code,
-        properties: found,
-    })
-}
+/// Table 3-11.
+const AUTH_REASONS: &[Reason] = &[
+    Reason::Success,
+    Reason::ContinueAuthentication,
+    Reason::ReAuthenticate,
+];

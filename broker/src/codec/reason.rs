@@ -51,7 +51,41 @@ pub enum Reason {
     WildcardSubscriptionsNotSupported = 0xA2,
 }
 
-/// Every reason code, for the way back from bytes.
+impl Reason {
+    /// Whether it says that something failed (section 2.4).
+    pub fn is_error(self) -> bool {
+        self as u8 >= 0x80
+    }
+
+    /// The return code of a 3.1 or 3.1.1 CONNACK (3.1.1 section 3.2.2.3) for this reason.
+    pub fn return_code(self) -> u8 {
+        match self {
+            Reason::UnsupportedProtocolVersion => 1,
+            Reason::ClientIdentifierNotValid => 2,
+            Reason::BadUserNameOrPassword | Reason::BadAuthenticationMethod => 4,
+            Reason::NotAuthorized | Reason::Banned => 5,
+            reason if reason.is_error() => 3,
+            _ => 0,
+        }
+    }
+
+    /// The reason that a 3.1 or 3.1.1 CONNACK return code stands for.
+    pub(super) fn from_return_code(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            0 => Ok(Reason::Success),
+            1 => Ok(Reason::UnsupportedProtocolVersion),
+            2 => Ok(Reason::ClientIdentifierNotValid),
+            3 => Ok(Reason::ServerUnavailable),
+            4 => Ok(Reason::BadUserNameOrPassword),
+            5 => Ok(Reason::NotAuthorized),
+            _ => Err(DecodeError::malformed(
+                "a CONNACK return code is reserved (3.1.1 section 3.2.2.3)",
+            )),
+        }
+    }
+}
+
+/// Every reason, in the order of its code.
 const ALL: [Reason; 43] = [
     Reason::Success,
     Reason::GrantedQoS1,
@@ -98,6 +132,19 @@ const ALL: [Reason; 43] = [
     Reason::WildcardSubscriptionsNotSupported,
 ];
 
+impl TryFrom<u8> for Reason {
+    type Error = DecodeError;
+
+    fn try_from(code: u8) -> Result<Self, DecodeError> {
+        ALL.iter()
+            .find(|reason| **reason as u8 == code)
+            .copied()
+            .ok_or(DecodeError::malformed(
+                "a reason code is not in the specification's table (section 2.4)",
+            ))
+    }
+}
+
 /// Why bytes are not a packet: the reason to answer with and a text for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{text} (reason 0x{:02X})", *reason as u8)]
@@ -126,44 +173,16 @@ impl DecodeError {
     }
 }
 
-impl TryFrom<u8> for Reason {
-    type Error = DecodeError;
-
-    fn try_from(code: u8) -> Result<Self, DecodeError> {
-        ALL.iter()
-            .copied()
-            .find(|reason| *reason as u8 == code)
-            .ok_or(DecodeError::malformed("a reason code is not known (section 2.4)"))
-    }
-}
-
-impl Reason {
-    /// The return code that a 3.1 or 3.1.1 CONNACK says this with (3.1.1 table 3.1).
-    pub fn return_code(self) -> u8 {
-        match self {
-            Reason::Success => 0,
-            Reason::UnsupportedProtocolVersion => 1,
-            Reason::ClientIdentifierNotValid => 2,
-            Reason::BadUserNameOrPassword => 4,
-            Reason::NotAuthorized | Reason::Banned | Reason::BadAuthenticationMethod => 5,
-            _ => 3,
-        }
-    }
-
-    /// What a 3.1 or 3.1.1 return code says, in 5.0's words.
-    pub fn from_return_code(code: u8) -> Result<Self, DecodeError> {
-        Ok(match code {
-            0 => Reason::Success,
-            1 => Reason::UnsupportedProtocolVersion,
-            2 => Reason::ClientIdentifierNotValid,
-            3 => Reason::ServerUnavailable,
-            4 => Reason::BadUserNameOrPassword,
-            5 => Reason::NotAuthorized,
-            _ => {
-                return Err(DecodeError::malformed(
-                    "a CONNACK return code is reserved [MQTT-3.2.2-6]",
-                ));
-            }
-        })
-    }
+/// Why a packet can't be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// A text or binary field is over 65,535 bytes.
+    #[error("a field is longer than 65,535 bytes")]
+    FieldTooLong,
+    /// The packet is over 268,435,455 bytes.
+    #[error("the packet is longer than 268,435,455 bytes")]
+    PacketTooLong,
+    /// The packet's fields contradict each other, or its version has no such packet.
+    #[error("the packet can't be written: {0}")]
+    Contradiction(&'static str),
 }

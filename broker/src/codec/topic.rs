@@ -1,67 +1,201 @@
-//! Topic names and filters (section 4.7).
+//! Topic names and topic filters: what is allowed and what matches what (5.0 sections 4.7 and 4.8.2).
 
 use super::reason::{DecodeError, Reason};
 
-/// Checks a topic name: not empty, no wildcard [MQTT-3.3.2-2, MQTT-4.7.3-1].
-pub fn check_name(name: &str) -> Result<(), DecodeError> {
-    let wild = name
-        .bytes()
-        .fold(false, |wild, byte| wild | (byte == b'+') | (byte == b'#'));
-    match name.is_empty() || wild {
-        false => Ok(()),
-        true => Err(DecodeError {
-            reason: Reason::TopicNameInvalid,
-            text: "a topic name is empty or holds a wildcard [MQTT-3.3.2-2, MQTT-4.7.3-1]",
-        }),
+const SHARE: &str = "$share/";
+
+const fn bad_filter(text: &'static str) -> DecodeError {
+    DecodeError {
+        reason: Reason::TopicFilterInvalid,
+        text,
     }
 }
 
-/// Checks a topic filter, `$share/group/filter` included [MQTT-4.7.1-1 to 3, MQTT-4.8.2-1, MQTT-4.8.2-2].
+/// Whether this can be published to: not empty, no wildcard, no U+0000.
+pub fn check_name(name: &str) -> Result<(), DecodeError> {
+    let fault = |text| {
+        Err(DecodeError {
+            reason: Reason::TopicNameInvalid,
+            text,
+        })
+    };
+    if name.is_empty() {
+        return fault("a topic name is empty [MQTT-4.7.3-1]");
+    }
+    if name.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
+        return fault("a topic name holds a wildcard [MQTT-3.3.2-2]");
+    }
+    if name.as_bytes().contains(&0) {
+        return fault("a topic name holds U+0000 [MQTT-4.7.3-2]");
+    }
+    Ok(())
+}
+
+/// Whether this can be subscribed to: not empty, `#` only as the whole last level, `+` only as a whole level, and the
+/// form of `$share/{group}/{filter}`.
 pub fn check_filter(filter: &str) -> Result<(), DecodeError> {
-    let invalid = DecodeError {
-        reason: Reason::TopicFilterInvalid,
-        text: "a topic filter is empty or has a wildcard in the wrong place [MQTT-4.7.1-1 to 3]",
-    };
-    let filter = match filter.strip_prefix("$share/") {
+    let plain = match filter.strip_prefix(SHARE) {
         None => filter,
-        Some(shared) => match shared.split_once('/') {
-            Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) => filter,
-            _ => return Err(invalid),
-        },
+        Some(rest) => {
+            let (group, plain) = rest
+                .split_once('/')
+                .ok_or(bad_filter("a shared subscription has no filter [MQTT-4.8.2-2]"))?;
+            if group.is_empty() {
+                return Err(bad_filter("a share name is empty [MQTT-4.8.2-1]"));
+            }
+            if group.contains(['+', '#']) {
+                return Err(bad_filter("a share name holds a wildcard [MQTT-4.8.2-2]"));
+            }
+            plain
+        }
     };
-    let mut levels = filter.split('/').peekable();
+    if plain.is_empty() {
+        return Err(bad_filter("a topic filter is empty [MQTT-4.7.3-1]"));
+    }
+    if plain.as_bytes().contains(&0) {
+        return Err(bad_filter("a topic filter holds U+0000 [MQTT-4.7.3-2]"));
+    }
+    let mut levels = plain.split('/').peekable();
     while let Some(level) = levels.next() {
-        let fine = match level {
-            "+" => true,
-            "#" => levels.peek().is_none(),
-            _ => !level.contains(['+', '#']),
-        };
-        if !fine {
-            return Err(invalid);
+        let alone = level.len() == 1;
+        if level.contains('#') && !(alone && levels.peek().is_none()) {
+            return Err(bad_filter("'#' is not the whole last level [MQTT-4.7.1-1]"));
+        }
+        if level.contains('+') && !alone {
+            return Err(bad_filter("'+' is not a whole level [MQTT-4.7.1-2]"));
         }
     }
-    if filter.is_empty() { Err(invalid) } else { Ok(()) }
+    Ok(())
 }
 
-/// Group and filter of a shared subscription (section 4.8.2).
-pub fn split_share(filter: &str) -> Option<(&str, &str)> {
-    filter.strip_prefix("$share/")?.split_once('/')
-}
-
-/// Whether `filter` (without `$share`) takes `name`. A wildcard at its start does not match names that begin with
-/// `$` [MQTT-4.7.2-1].
+/// Whether a filter that [`check_filter`] accepts, without its `$share` part, takes this topic name. Wildcards in the
+/// first level do not match names that begin with `$` [MQTT-4.7.2-1].
 pub fn matches(filter: &str, name: &str) -> bool {
     if name.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut names = name.split('/');
-    for level in filter.split('/') {
-        match (level, names.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (level, Some(name)) if level == name => {}
+    let mut wanted = filter.split('/');
+    let mut given = name.split('/');
+    loop {
+        match (wanted.next(), given.next()) {
+            // "#" also takes the level above it: "a/#" matches "a" (section 4.7.1.2).
+            (Some("#"), _) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(want), Some(have)) if want == have => {}
+            (None, None) => return true,
             _ => return false,
         }
     }
-    names.next().is_none()
+}
+
+/// The group and the plain filter of `$share/{group}/{filter}`; `None` for any other filter.
+pub fn split_share(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix(SHARE)?.split_once('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_as_the_specification_says() {
+        let cases = [
+            ("a/b", "a/b", true),
+            ("a/b", "a/B", false),
+            ("a/b", "a", false),
+            ("a", "a/b", false),
+            ("a", "/a", false),
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+                true,
+            ),
+            ("sport/tennis/player1/#", "sport/tennis/player10", false),
+            ("sport/#", "sport", true),
+            ("#", "a", true),
+            ("#", "/", true),
+            ("#", "a/b/c", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+", "/finance", false),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "", true),
+            ("+/b/#", "a/b", true),
+            ("+/b/#", "a/c", false),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("$SYS/+", "$SYS/x", true),
+            ("a/#", "a/$x", true),
+            ("a//b", "a//b", true),
+            ("a/+/b", "a//b", true),
+        ];
+        for (filter, name, expected) in cases {
+            assert_eq!(matches(filter, name), expected, "{filter} on {name}");
+        }
+    }
+
+    #[test]
+    fn names_and_filters_are_held_to_their_form() {
+        for name in ["a", "/", "$SYS/a", "a b", "ä/ß", "a//b"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "a/+", "#", "a\0"] {
+            assert_eq!(
+                check_name(name).map_err(|e| e.reason),
+                Err(Reason::TopicNameInvalid),
+                "{name}"
+            );
+        }
+        for filter in [
+            "a",
+            "#",
+            "+",
+            "a/#",
+            "+/+/#",
+            "/",
+            "//",
+            "$share/g/a",
+            "$share/g//",
+            "$share",
+            "$shared/x",
+        ] {
+            assert_eq!(check_filter(filter), Ok(()), "{filter}");
+        }
+        for filter in [
+            "",
+            "a#",
+            "a/#/b",
+            "#/a",
+            "a+",
+            "+a/b",
+            "a/b+/c",
+            "##",
+            "++",
+            "a\0b",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/g+/a",
+            "$share/#/a",
+            "$share/g/a#",
+        ] {
+            let reason = check_filter(filter).map_err(|e| e.reason);
+            assert_eq!(reason, Err(Reason::TopicFilterInvalid), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_shared_filter_is_taken_apart() {
+        assert_eq!(split_share("$share/g/a/b"), Some(("g", "a/b")));
+        assert_eq!(split_share("$share/g//"), Some(("g", "/")));
+        assert_eq!(split_share("a/b"), None);
+        assert_eq!(split_share("$shared/g/a"), None);
+    }
 }

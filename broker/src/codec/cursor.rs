@@ -1,0 +1,103 @@
+//! Reads the data types of MQTT (5.0 section 1.5) off the front of a byte slice, never past its end.
+
+use super::reason::DecodeError;
+
+const CUT_OFF: DecodeError = DecodeError::malformed("the packet ends inside a field");
+
+/// What is left to read of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// All that is left, without taking it.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(CUT_OFF)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    #[inline]
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
+        let (head, rest) = self.rest.split_first().ok_or(CUT_OFF)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    #[inline]
+    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(CUT_OFF)?;
+        self.rest = rest;
+        Ok(u16::from_be_bytes(*head))
+    }
+
+    /// Variable byte integer in its shortest form [MQTT-1.5.5-1].
+    #[inline]
+    pub(super) fn var_int(&mut self) -> Result<u32, DecodeError> {
+        match var_int(self.rest)? {
+            Some((value, len, true)) => {
+                self.take(len)?;
+                Ok(value)
+            }
+            Some((_, _, false)) => Err(DecodeError::malformed(
+                "a variable byte integer is longer than needed [MQTT-1.5.5-1]",
+            )),
+            None => Err(CUT_OFF),
+        }
+    }
+
+    /// Binary data: two bytes of length and as many bytes (section 1.5.6).
+    #[inline]
+    pub(super) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = self.u16()?;
+        self.take(usize::from(len))
+    }
+
+    /// A UTF-8 encoded string (section 1.5.4).
+    #[inline]
+    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+        text(self.binary()?)
+    }
+}
+
+/// Reads a variable byte integer: value, bytes used and whether that is the fewest possible. `None`: it goes on behind
+/// the end of `bytes`.
+#[inline]
+pub(super) fn var_int(bytes: &[u8]) -> Result<Option<(u32, usize, bool)>, DecodeError> {
+    let mut value = 0u32;
+    for (index, byte) in bytes.iter().take(4).enumerate() {
+        value |= u32::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Some((value, index + 1, index == 0 || *byte != 0)));
+        }
+    }
+    if bytes.len() < 4 {
+        return Ok(None);
+    }
+    Err(DecodeError::malformed(
+        "a variable byte integer has more than four bytes (section 1.5.5)",
+    ))
+}
+
+/// Checks UTF-8 [MQTT-1.5.4-1] without U+0000 [MQTT-1.5.4-2].
+#[inline]
+pub(super) fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if bytes.contains(&0) {
+        return Err(DecodeError::malformed("a string holds U+0000 [MQTT-1.5.4-2]"));
+    }
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string is not UTF-8 [MQTT-1.5.4-1]"))
+}
