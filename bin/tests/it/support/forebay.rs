@@ -41,6 +41,51 @@ pub fn route(topic: &str) -> String {
     format!("[[route]]\nfilter = \"devices/{{device_id}}/#\"\ntopic = \"{topic}\"\n")
 }
 
+/// Ports and a directory for one start.
+pub struct Place {
+    pub mqtt: u16,
+    pub admin: u16,
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
+        Self {
+            mqtt: free_port(),
+            admin: free_port(),
+            dir,
+        }
+    }
+
+    /// `text` with its places in braces filled in.
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("{data}", &self.dir.path().display().to_string())
+            .replace("{mqtt}", &self.mqtt.to_string())
+            .replace("{admin}", &self.admin.to_string())
+    }
+
+    /// Starts `command` and waits until the MQTT port takes connections; `None` when a port was taken meanwhile.
+    pub fn start(self, command: &[String]) -> Option<Forebay> {
+        let log = self.dir.path().join("forebay.log");
+        let mut process = Process::start(&command[0], &command[1..], &log);
+        let up = wait_for("the listener is open", START, || {
+            if process.ended().is_some() {
+                let log = process.log();
+                assert!(log.to_lowercase().contains("in use"), "ended at start:\n{log}");
+                return Some(false);
+            }
+            TcpStream::connect(("127.0.0.1", self.mqtt)).ok().map(|_| true)
+        });
+        up.then_some(Forebay {
+            mqtt: self.mqtt,
+            admin: self.admin,
+            process,
+            _dir: self.dir,
+        })
+    }
+}
+
 impl Forebay {
     /// Starts with one route to `topic` and waits until it is ready.
     pub fn with_route(bootstrap: &str, topic: &str) -> Self {
@@ -61,31 +106,10 @@ impl Forebay {
 
     /// `None` when a port was taken between the kernel's answer and the bind.
     fn try_start(config: &str) -> Option<Self> {
-        let dir = tempfile::Builder::new().prefix("forebay-it-").tempdir().unwrap();
-        let (mqtt, admin) = (free_port(), free_port());
-        let text = config
-            .replace("{data}", &dir.path().display().to_string())
-            .replace("{mqtt}", &mqtt.to_string())
-            .replace("{admin}", &admin.to_string());
-        let file = dir.path().join("forebay.toml");
-        std::fs::write(&file, text).unwrap();
-        let log = dir.path().join("forebay.log");
-        let args = args!["run", "-c", file.display()];
-        let mut process = Process::start(env!("CARGO_BIN_EXE_forebay"), &args, &log);
-        let up = wait_for("the listener is open", START, || {
-            if process.ended().is_some() {
-                let log = process.log();
-                assert!(log.to_lowercase().contains("in use"), "ended at start:\n{log}");
-                return Some(false);
-            }
-            TcpStream::connect(("127.0.0.1", mqtt)).ok().map(|_| true)
-        });
-        up.then_some(Self {
-            mqtt,
-            admin,
-            process,
-            _dir: dir,
-        })
+        let place = Place::new();
+        let file = place.dir.path().join("forebay.toml");
+        std::fs::write(&file, place.fill(config)).unwrap();
+        place.start(&args![env!("CARGO_BIN_EXE_forebay"), "run", "-c", file.display()])
     }
 
     /// Status and body of a request to the admin port.
