@@ -1,0 +1,212 @@
+//! Who gets what: subscriptions and retained messages of the whole node, shared by all workers. The only locks of this
+//! room are here, and a publisher takes none of them to find its subscribers.
+
+pub mod registry;
+pub mod retained;
+mod small_map;
+pub mod subscriptions;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arc_swap::{ArcSwap, Cache};
+use smallvec::SmallVec;
+
+use crate::codec::{QoS, Subscription};
+use crate::config::Limits;
+use crate::session::Message;
+pub use retained::Full;
+use retained::Retained;
+use subscriptions::Subscriptions;
+
+/// Names a session on this node: its worker, its place there, and a number that tells it from others that had the
+/// same place before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberId {
+    /// The worker it lives on.
+    pub worker: u16,
+    /// Its place there.
+    pub slot: u32,
+    /// Its number.
+    pub generation: u32,
+}
+
+/// Subscription identifiers of the filters that matched; mostly none.
+pub type SubscriptionIds = SmallVec<[u32; 4]>;
+
+/// What a subscriber asked for along with a filter (5.0 section 3.8.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// Greatest QoS it wants.
+    pub qos: QoS,
+    /// Nothing that it published itself.
+    pub no_local: bool,
+    /// RETAIN as published.
+    pub retain_as_published: bool,
+    /// Its number for this subscription.
+    pub subscription_id: Option<u32>,
+}
+
+impl SubscriptionOptions {
+    /// From one filter of a SUBSCRIBE and that packet's identifier.
+    pub fn new(asked: &Subscription<'_>, subscription_id: Option<u32>) -> Self {
+        Self {
+            qos: asked.qos,
+            no_local: asked.no_local,
+            retain_as_published: asked.retain_as_published,
+            subscription_id,
+        }
+    }
+
+    /// As a bridge wants it that can't say so in 3.x: RETAIN as published and nothing of its own back.
+    #[must_use]
+    pub fn for_bridge(mut self) -> Self {
+        self.no_local = true;
+        self.retain_as_published = true;
+        self
+    }
+
+    /// This subscription alone as what `who` gets a message for.
+    pub fn as_match(&self, who: SubscriberId) -> Match {
+        Match {
+            who,
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            ids: self.subscription_id.into_iter().collect(),
+        }
+    }
+}
+
+/// One subscriber of a message, with all its subscriptions that match taken together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// The subscriber.
+    pub who: SubscriberId,
+    /// The greatest QoS of them [MQTT-3.3.4-2].
+    pub qos: QoS,
+    /// None of them wants what the subscriber published itself.
+    pub no_local: bool,
+    /// One of them wants RETAIN as published.
+    pub retain_as_published: bool,
+    /// Their identifiers [MQTT-3.3.4-4].
+    pub ids: SubscriptionIds,
+}
+
+impl Match {
+    fn merge(&mut self, other: Match) {
+        self.qos = self.qos.max(other.qos);
+        self.no_local &= other.no_local;
+        self.retain_as_published |= other.retain_as_published;
+        self.ids.extend(other.ids);
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// What readers see. Replaced as a whole, by one writer at a time.
+    subscriptions: Arc<ArcSwap<Subscriptions>>,
+    writer: Mutex<()>,
+    retained: Mutex<Retained>,
+}
+
+/// Subscriptions and retained messages of the node.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+impl Hub {
+    /// Nothing subscribed, nothing retained.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                subscriptions: Arc::default(),
+                writer: Mutex::default(),
+                retained: Mutex::new(Retained::new(
+                    limits.max_retained_messages,
+                    limits.max_retained_bytes,
+                )),
+            }),
+        }
+    }
+
+    /// Changes the subscriptions. A tree is cloned by its root, so this costs the path that is changed.
+    fn write<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        let _one_at_a_time = self.shared.writer.lock().unwrap_or_else(|e| e.into_inner());
+        let mut next = Subscriptions::clone(&self.shared.subscriptions.load());
+        let result = change(&mut next);
+        self.shared.subscriptions.store(Arc::new(next));
+        result
+    }
+
+    /// Enters or replaces a subscription; true when it is new. The filter was checked when it was decoded.
+    pub fn subscribe(&self, filter: &str, who: SubscriberId, options: SubscriptionOptions) -> bool {
+        self.write(|subscriptions| subscriptions.insert(filter, who, options))
+    }
+
+    /// Removes a subscription; false when there was none.
+    pub fn unsubscribe(&self, filter: &str, who: SubscriberId) -> bool {
+        self.shared.subscriptions.load().contains(filter, who) && self.write(|s| s.remove(filter, who))
+    }
+
+    /// Removes all subscriptions of a session that is gone.
+    pub fn remove_all<'a>(&self, filters: impl Iterator<Item = &'a str>, who: SubscriberId) {
+        let mut filters = filters.peekable();
+        if filters.peek().is_some() {
+            self.write(|subscriptions| {
+                filters.for_each(|filter| {
+                    subscriptions.remove(filter, who);
+                })
+            });
+        }
+    }
+
+    /// Subscriptions in all.
+    pub fn subscriptions(&self) -> usize {
+        self.shared.subscriptions.load().len()
+    }
+
+    /// A view for one worker.
+    pub fn reader(&self) -> HubReader {
+        HubReader {
+            subscriptions: Cache::new(self.shared.subscriptions.clone()),
+        }
+    }
+
+    fn lock_retained(&self) -> MutexGuard<'_, Retained> {
+        self.shared.retained.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Keeps `message` for later subscribers; an empty payload clears what was kept.
+    pub fn retain(&self, message: Arc<Message>) -> Result<(), Full> {
+        self.lock_retained().set(message)
+    }
+
+    /// Up to `limit` retained messages for a filter. The walk is outside the lock.
+    pub fn retained(&self, filter: &str, limit: usize) -> Vec<Arc<Message>> {
+        let retained = self.lock_retained().clone();
+        retained.matching(filter, limit)
+    }
+
+    /// Retained messages, in number and bytes.
+    pub fn retained_size(&self) -> (usize, usize) {
+        let retained = self.lock_retained();
+        (retained.len(), retained.bytes())
+    }
+}
+
+/// One worker's view of the subscriptions: looking at it takes no lock and waits for no writer.
+#[derive(Debug)]
+pub struct HubReader {
+    subscriptions: Cache<Arc<ArcSwap<Subscriptions>>, Arc<Subscriptions>>,
+}
+
+impl HubReader {
+    /// Appends who is to get a message on `topic`, each subscriber once.
+    pub fn matches(&mut self, topic: &str, into: &mut Vec<Match>) {
+        let subscriptions = self.subscriptions.load();
+        if !subscriptions.is_empty() {
+            subscriptions.matches(topic, into);
+        }
+    }
+}

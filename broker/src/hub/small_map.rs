@@ -1,0 +1,156 @@
+//! A persistent map that costs little while it is small: most nodes of a topic tree hold one entry, a few hold a
+//! hundred thousand. Cloning the small one copies a few entries, cloning the large one shares it.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+use std::sync::OnceLock;
+
+use ahash::RandomState;
+
+/// Entries from which a map is a tree; the way back is at half of that.
+const LARGE: usize = 8;
+
+/// Hashes with keys that are drawn once per process, so that clients can't choose names that collide, and that take no
+/// room in each map.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seeded;
+
+impl BuildHasher for Seeded {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        static STATE: OnceLock<RandomState> = OnceLock::new();
+        STATE.get_or_init(RandomState::new).build_hasher()
+    }
+}
+
+type Tree<K, V> = imbl::GenericHashMap<K, V, Seeded, imbl::shared_ptr::DefaultSharedPtr>;
+
+/// The map.
+#[derive(Debug, Clone)]
+pub(super) enum SmallMap<K, V> {
+    Small(Vec<(K, V)>),
+    Large(Box<Tree<K, V>>),
+}
+
+impl<K, V> Default for SmallMap<K, V> {
+    fn default() -> Self {
+        SmallMap::Small(Vec::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> SmallMap<K, V> {
+    pub fn len(&self) -> usize {
+        match self {
+            SmallMap::Small(entries) => entries.len(),
+            SmallMap::Large(tree) => tree.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            SmallMap::Small(entries) => entries.iter().find(|(k, _)| k.borrow() == key).map(|(_, v)| v),
+            SmallMap::Large(tree) => tree.get(key),
+        }
+    }
+
+    pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            SmallMap::Small(entries) => entries
+                .iter_mut()
+                .find(|(k, _)| (*k).borrow() == key)
+                .map(|(_, v)| v),
+            SmallMap::Large(tree) => tree.get_mut(key),
+        }
+    }
+
+    /// The value of `key`, made first if there is none.
+    pub fn get_or_insert_with<Q: Hash + Eq + ?Sized>(
+        &mut self,
+        key: &Q,
+        make: impl FnOnce() -> (K, V),
+    ) -> &mut V
+    where
+        K: Borrow<Q>,
+    {
+        if self.get(key).is_none() {
+            let (key, value) = make();
+            self.insert(key, value);
+        }
+        match self.get_mut(key) {
+            Some(value) => value,
+            None => unreachable!("it was put there"),
+        }
+    }
+
+    /// Returns what was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if let Some(there) = self.get_mut(&key) {
+            return Some(std::mem::replace(there, value));
+        }
+        match self {
+            SmallMap::Small(entries) if entries.len() < LARGE => {
+                if entries.capacity() == 0 {
+                    entries.reserve_exact(1);
+                }
+                entries.push((key, value));
+            }
+            SmallMap::Small(entries) => {
+                let mut tree: Tree<K, V> = std::mem::take(entries).into_iter().collect();
+                tree.insert(key, value);
+                *self = SmallMap::Large(Box::new(tree));
+            }
+            SmallMap::Large(tree) => {
+                tree.insert(key, value);
+            }
+        }
+        None
+    }
+
+    /// Returns what was there.
+    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            SmallMap::Small(entries) => {
+                let at = entries.iter().position(|(k, _)| k.borrow() == key)?;
+                let (_, value) = entries.swap_remove(at);
+                Some(value)
+            }
+            SmallMap::Large(tree) => {
+                let value = tree.remove(key)?;
+                if tree.len() <= LARGE / 2 {
+                    *self = SmallMap::Small(tree.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+                }
+                Some(value)
+            }
+        }
+    }
+
+    /// Calls `each` for every entry.
+    pub fn for_each(&self, mut each: impl FnMut(&K, &V)) {
+        match self {
+            SmallMap::Small(entries) => entries.iter().for_each(|(k, v)| each(k, v)),
+            SmallMap::Large(tree) => tree.iter().for_each(|(k, v)| each(k, v)),
+        }
+    }
+
+    /// Calls `each` for the entries until it returns false; returns whether it came to the end.
+    pub fn all(&self, mut each: impl FnMut(&K, &V) -> bool) -> bool {
+        match self {
+            SmallMap::Small(entries) => entries.iter().all(|(k, v)| each(k, v)),
+            SmallMap::Large(tree) => tree.iter().all(|(k, v)| each(k, v)),
+        }
+    }
+}

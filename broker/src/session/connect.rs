@@ -1,0 +1,113 @@
+//! How a connection begins and ends.
+
+use super::Session;
+use super::event::Violation;
+use super::event::{Attach, Detach};
+use super::inbound::Inbound;
+use super::message::WillMessage;
+use super::outbound::Outbound;
+use super::state::Phase;
+use super::transmit::ack;
+use crate::codec::{Connack, Connect, Disconnect, Packet, PropertiesBuf, Property, Reason, Version};
+
+impl Session {
+    /// A connection begins: what belonged to the last one is forgotten, CONNACK is the first packet, and what the
+    /// client has not acknowledged is sent again.
+    pub fn attach(&mut self, now_ms: u64, connect: &Connect<'_>, granted: Attach) {
+        let properties = connect.properties;
+        self.version = connect.version;
+        self.bridge = connect.bridge;
+        self.phase = Phase::Attached;
+        self.control.clear();
+        self.will = connect.will.as_ref().map(|will| Box::new(WillMessage::new(will)));
+        self.client_max_packet = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        self.client_receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
+        let asked_expiry_s = match connect.version {
+            Version::V5 => properties.session_expiry_s().unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        self.ends_with_connection = asked_expiry_s == 0;
+        self.max_expiry_s = granted.max_session_expiry_s;
+        self.expiry_s = asked_expiry_s.min(self.max_expiry_s);
+        self.timers.attach(now_ms, granted.keep_alive_s);
+        if !granted.session_present {
+            self.inbound = Inbound::default();
+            self.outbound = Outbound::default();
+            self.inflight = None;
+        }
+        self.inbound.attach(self.limits.receive_maximum);
+        self.put_connack(connect, asked_expiry_s, &granted);
+        self.resume();
+    }
+
+    fn put_connack(&mut self, connect: &Connect<'_>, asked_expiry_s: u32, granted: &Attach) {
+        let mut properties = PropertiesBuf::default();
+        if self.version == Version::V5 {
+            if self.expiry_s != asked_expiry_s {
+                properties.push(Property::SessionExpiryInterval(self.expiry_s));
+            }
+            if self.limits.receive_maximum != u16::MAX {
+                properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
+            }
+            properties.push(Property::MaximumPacketSize(self.limits.max_packet_bytes));
+            if let Some(id) = &granted.assigned_client_id {
+                properties.push(Property::AssignedClientIdentifier(id));
+            }
+            properties.push(Property::SharedSubscriptionAvailable(false));
+            if granted.keep_alive_s != connect.keep_alive_s {
+                properties.push(Property::ServerKeepAlive(granted.keep_alive_s));
+            }
+        }
+        self.control(&Packet::Connack(Connack {
+            session_present: granted.session_present && connect.version != Version::V31,
+            reason: Reason::Success,
+            properties: properties.as_properties(),
+        }));
+    }
+
+    /// PUBRELs go first: their publishes were sent before those that are sent again.
+    fn resume(&mut self) {
+        let Some(mut inflight) = self.inflight.take() else {
+            return;
+        };
+        for packet_id in inflight.resume() {
+            self.control(&Packet::Pubrel(ack(packet_id, Reason::Success)));
+        }
+        self.inflight = Some(inflight);
+    }
+
+    /// The connection is gone. Returns the will, if it is to be published.
+    pub fn detach(&mut self, now_ms: u64, how: Detach) -> Option<WillMessage> {
+        if self.phase == Phase::Detached {
+            return None;
+        }
+        self.phase = Phase::Detached;
+        self.control = Vec::new();
+        self.timers.detach(now_ms, self.expiry_s);
+        let dropped = self.outbound.drop_qos0();
+        self.drops.qos0 = self
+            .drops
+            .qos0
+            .saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
+        let will = self.will.take().map(|will| *will);
+        match how {
+            Detach::Clean => None,
+            Detach::WithWill | Detach::Lost | Detach::TakenOver => will,
+        }
+    }
+
+    /// DISCONNECT from the client: whether the will is to be published (section 3.14.4).
+    pub(super) fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Result<bool, Violation> {
+        if let Some(expiry_s) = disconnect.properties.session_expiry_s() {
+            if self.ends_with_connection && expiry_s != 0 {
+                return Err(Violation::protocol(
+                    "DISCONNECT raises a session expiry that was 0 in CONNECT [MQTT-3.14.2-2]",
+                ));
+            }
+            self.expiry_s = expiry_s.min(self.max_expiry_s);
+        }
+        self.phase = Phase::Closed;
+        Ok(disconnect.reason != Reason::Success)
+    }
+}

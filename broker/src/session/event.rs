@@ -1,0 +1,163 @@
+//! What goes into a session and what comes out of it, as plain values.
+
+use crate::codec::{Publish, Reason, Subscribe, Unsubscribe};
+use crate::config::Limits;
+
+/// Bounds of one session, taken from [`Limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Publishes of QoS 1 and 2 that the client may have under way; told to 5.0 clients.
+    pub receive_maximum: u16,
+    /// Messages of QoS 1 and 2 on their way to the client.
+    pub max_inflight_messages: u16,
+    /// Levels in a topic name or filter.
+    pub max_topic_levels: u16,
+    /// Subscriptions.
+    pub max_subscriptions: u32,
+    /// Messages that wait for the client, in number.
+    pub max_queued_messages: u32,
+    /// Messages that wait for the client, in bytes.
+    pub max_queued_bytes: u32,
+    /// Greatest packet taken; told to 5.0 clients.
+    pub max_packet_bytes: u32,
+}
+
+fn narrow<T: TryFrom<usize>>(value: usize, most: T) -> T {
+    T::try_from(value).unwrap_or(most)
+}
+
+impl From<&Limits> for SessionLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            receive_maximum: limits.receive_maximum,
+            max_inflight_messages: limits.max_inflight_messages,
+            max_topic_levels: narrow(limits.max_topic_levels, u16::MAX),
+            max_subscriptions: narrow(limits.max_subscriptions, u32::MAX),
+            max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
+            max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),
+            max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),
+        }
+    }
+}
+
+/// Names one publish that waits for its acknowledgement. Stays good over the end of the connection; one whose session
+/// has forgotten it is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub(super) u32);
+
+impl From<u32> for Ticket {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// What the broker grants to a connection that begins.
+#[derive(Debug, Clone, Default)]
+pub struct Attach {
+    /// The session was there before this connection.
+    pub session_present: bool,
+    /// Seconds; 0: none.
+    pub keep_alive_s: u16,
+    /// The client identifier that was chosen for a client that sent none.
+    pub assigned_client_id: Option<Box<str>>,
+    /// Seconds for which the session may outlive its connection at most; `u32::MAX`: for ever.
+    pub max_session_expiry_s: u32,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detach {
+    /// DISCONNECT with reason 0x00: the will is forgotten [MQTT-3.14.4-3].
+    Clean,
+    /// DISCONNECT with another reason: the will is published.
+    WithWill,
+    /// The network connection broke, or the broker closed it.
+    Lost,
+    /// The client id connected again [MQTT-3.1.4-3].
+    TakenOver,
+}
+
+/// What a packet asks of the broker, beyond what the session has done itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Nothing.
+    None,
+    /// Accept this message, then [`settle`](super::Session::settle) its ticket; QoS 0 has none.
+    Publish {
+        /// What to settle.
+        ticket: Option<Ticket>,
+        /// The message.
+        publish: Publish<'a>,
+    },
+    /// Enter these subscriptions, then [`subscribed`](super::Session::subscribed).
+    Subscribe(Subscribe<'a>),
+    /// Remove these subscriptions, then [`unsubscribed`](super::Session::unsubscribed).
+    Unsubscribe(Unsubscribe<'a>),
+    /// The client is leaving: close, and [`detach`](super::Session::detach).
+    Disconnect {
+        /// The will is to be published all the same.
+        with_will: bool,
+    },
+}
+
+/// The client broke the protocol: the connection must end, and a 5.0 client be told the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{text} (reason 0x{:02X})", *reason as u8)]
+pub struct Violation {
+    /// For DISCONNECT.
+    pub reason: Reason,
+    /// For the log.
+    pub text: &'static str,
+}
+
+impl Violation {
+    pub(super) const fn new(reason: Reason, text: &'static str) -> Self {
+        Self { reason, text }
+    }
+
+    pub(super) const fn protocol(text: &'static str) -> Self {
+        Self::new(Reason::ProtocolError, text)
+    }
+}
+
+/// What settling a publish leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Recorded; there may be something to transmit now.
+    Done,
+    /// The publish was refused and a 3.x client can't be told: close the connection.
+    Close,
+}
+
+/// What became of a message for a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// It waits for its turn.
+    Queued,
+    /// QoS 0, and the client is away or too slow.
+    DroppedQoS0,
+    /// QoS 1 or 2, and the queue is full.
+    DroppedFull,
+    /// Its time had passed.
+    Expired,
+}
+
+/// Messages that were given up after they had been queued, since they were asked for last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drops {
+    /// Larger than the client's Maximum Packet Size [MQTT-3.1.2-25].
+    pub too_large: u32,
+    /// Their time passed while they waited [MQTT-3.3.2-5].
+    pub expired: u32,
+    /// QoS 0, when the connection ended before they were sent.
+    pub qos0: u32,
+}
+
+/// Which deadline has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutKind {
+    /// Nothing was heard for one and a half keep-alives [MQTT-3.1.2-22]: close with 0x8D.
+    KeepAlive,
+    /// The session has outlived its connection long enough: remove it.
+    Expired,
+}

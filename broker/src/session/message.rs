@@ -1,0 +1,132 @@
+//! Messages that are kept: on their way to subscribers, retained, or as a will.
+
+use crate::codec::{Properties, PropertiesBuf, Property, Publish, QoS, Will};
+use crate::hub::SubscriberId;
+
+/// What a message costs beside its text and bytes, for the bounds on queues.
+const OVERHEAD_BYTES: usize = 64;
+
+/// An application message, shared by all who are to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Topic name.
+    pub topic: Box<str>,
+    /// Any bytes.
+    pub payload: Box<[u8]>,
+    /// The 5.0 properties as published, without a topic alias; `None` when there are none.
+    pub properties: Option<Box<[u8]>>,
+    /// QoS it was published at.
+    pub qos: QoS,
+    /// RETAIN flag it was published with.
+    pub retain: bool,
+    /// Who published it, for No Local; `None` for the broker itself.
+    pub publisher: Option<SubscriberId>,
+    /// When it is of no use any more.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Message {
+    /// Copies a publish out of its read buffer.
+    pub fn from_publish(publish: &Publish<'_>, publisher: Option<SubscriberId>, now_ms: u64) -> Self {
+        let expiry_s = publish.properties.message_expiry_s();
+        Self {
+            topic: publish.topic.into(),
+            payload: publish.payload.into(),
+            properties: keep(publish.properties, |property| {
+                !matches!(property, Property::TopicAlias(_))
+            }),
+            qos: publish.qos,
+            retain: publish.retain,
+            publisher,
+            expires_at_ms: expiry_s.map(|s| now_ms.saturating_add(u64::from(s) * 1_000)),
+        }
+    }
+
+    /// The properties, for walking them.
+    pub fn properties(&self) -> Properties<'_> {
+        Properties::from_checked(self.properties.as_deref().unwrap_or_default())
+    }
+
+    /// Whether its time has passed.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// What is left of its Message Expiry Interval, in seconds, rounded up [MQTT-3.3.2-6].
+    pub fn expires_in_s(&self, now_ms: u64) -> Option<u32> {
+        let left_ms = self.expires_at_ms?.saturating_sub(now_ms);
+        Some(u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX))
+    }
+
+    /// What it counts for in a queue that is bounded in bytes.
+    pub fn cost(&self) -> usize {
+        OVERHEAD_BYTES
+            + self.topic.len()
+            + self.payload.len()
+            + self.properties.as_ref().map_or(0, |p| p.len())
+    }
+}
+
+/// The properties that `wanted` lets through, as bytes of their own.
+fn keep(properties: Properties<'_>, wanted: impl Fn(&Property<'_>) -> bool) -> Option<Box<[u8]>> {
+    let raw = properties.as_bytes();
+    if raw.is_empty() {
+        return None;
+    }
+    if properties.iter().all(|property| wanted(&property)) {
+        return Some(raw.into());
+    }
+    let mut kept = PropertiesBuf::default();
+    properties
+        .iter()
+        .filter(|property| wanted(property))
+        .for_each(|property| {
+            kept.push(property);
+        });
+    let raw = kept.as_properties().as_bytes();
+    (!raw.is_empty()).then(|| raw.into())
+}
+
+/// What a client wants published when it is gone (section 3.1.2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WillMessage {
+    topic: Box<str>,
+    payload: Box<[u8]>,
+    properties: Option<Box<[u8]>>,
+    qos: QoS,
+    retain: bool,
+    delay_s: u32,
+}
+
+impl WillMessage {
+    pub(super) fn new(will: &Will<'_>) -> Self {
+        Self {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            properties: keep(will.properties, |property| {
+                !matches!(property, Property::WillDelayInterval(_))
+            }),
+            qos: will.qos,
+            retain: will.retain,
+            delay_s: will.properties.will_delay_s().unwrap_or(0),
+        }
+    }
+
+    /// The PUBLISH it turns into.
+    pub fn as_publish(&self) -> Publish<'_> {
+        Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: &self.topic,
+            packet_id: None,
+            payload: &self.payload,
+            properties: Properties::from_checked(self.properties.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Will Delay Interval, seconds.
+    pub fn delay_s(&self) -> u32 {
+        self.delay_s
+    }
+}

@@ -1,0 +1,269 @@
+//! The rules of one client: what it may send, what it is sent, and what is kept of it between connections. No socket,
+//! no clock, no channel: packets and the time go in, requests and bytes come out.
+//!
+//! Four kinds of method: getters; `attach`, `detach`, `handle_packet`, `handle_timeout`, which take what happened;
+//! commands (`deliver`, `settle`, `subscribed`, `unsubscribed`, `close`); and `poll_transmit`, `poll_timeout`, which
+//! say what is to be done.
+
+mod connect;
+mod event;
+mod filters;
+mod inbound;
+mod inflight;
+mod message;
+mod outbound;
+mod receive;
+mod state;
+mod timer;
+mod transmit;
+
+use std::sync::Arc;
+
+pub use event::{
+    Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
+};
+pub use message::{Message, WillMessage};
+
+use crate::codec::{Packet, PacketId, Properties, Reason, Suback, Subscription, Version};
+use crate::hub::Match;
+use filters::Filters;
+use inbound::Inbound;
+use inflight::Inflight;
+use outbound::{Outbound, Queued};
+use state::Phase;
+use timer::{Timer, Timers};
+
+/// One client's session, with or without a connection.
+#[derive(Debug)]
+pub struct Session {
+    client_id: Arc<str>,
+    limits: SessionLimits,
+    timers: Timers,
+    inbound: Inbound,
+    outbound: Outbound,
+    inflight: Option<Box<Inflight>>,
+    filters: Filters,
+    will: Option<Box<WillMessage>>,
+    /// Encoded control packets that wait for the next transmit.
+    control: Vec<u8>,
+    drops: Drops,
+    /// Seconds for which it outlives its connection.
+    expiry_s: u32,
+    /// What it may be set to.
+    max_expiry_s: u32,
+    /// The client's Maximum Packet Size.
+    client_max_packet: u32,
+    /// The client's Receive Maximum.
+    client_receive_maximum: u16,
+    version: Version,
+    phase: Phase,
+    bridge: bool,
+    /// CONNECT asked for an expiry of 0, which DISCONNECT may not raise.
+    ends_with_connection: bool,
+}
+
+impl Session {
+    /// A session that no client has joined yet.
+    pub fn new(client_id: Arc<str>, limits: SessionLimits) -> Self {
+        Self {
+            client_id,
+            limits,
+            timers: Timers::default(),
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            inflight: None,
+            filters: Filters::default(),
+            will: None,
+            control: Vec::new(),
+            drops: Drops::default(),
+            expiry_s: 0,
+            max_expiry_s: 0,
+            client_max_packet: u32::MAX,
+            client_receive_maximum: u16::MAX,
+            version: Version::V311,
+            phase: Phase::Detached,
+            bridge: false,
+            ends_with_connection: true,
+        }
+    }
+
+    /// The client identifier.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The client identifier, to keep.
+    pub fn client_id_shared(&self) -> Arc<str> {
+        self.client_id.clone()
+    }
+
+    /// The protocol version of its connection, or of its last one.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether its client is a bridge, which wants RETAIN as published and nothing of its own back.
+    pub fn is_bridge(&self) -> bool {
+        self.bridge
+    }
+
+    /// Whether it has a connection.
+    pub fn is_attached(&self) -> bool {
+        self.phase != Phase::Detached
+    }
+
+    /// Whether it outlives its connection.
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_s > 0
+    }
+
+    /// Seconds for which it outlives its connection; `u32::MAX`: for ever.
+    pub fn expiry_s(&self) -> u32 {
+        self.expiry_s
+    }
+
+    /// Publishes of this connection that wait for their acknowledgement.
+    pub fn pending_acks(&self) -> usize {
+        self.inbound.pending()
+    }
+
+    /// Messages that wait for the client.
+    pub fn queued(&self) -> usize {
+        self.outbound.len()
+    }
+
+    /// Messages on their way to the client that are not acknowledged.
+    pub fn inflight(&self) -> usize {
+        self.inflight.as_ref().map_or(0, |inflight| inflight.len())
+    }
+
+    /// Bytes of control packets that wait to be sent: who lets them grow should read no further.
+    pub fn control_bytes(&self) -> usize {
+        self.control.len()
+    }
+
+    /// The filters it holds.
+    pub fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter()
+    }
+
+    /// Whether a further QoS 1 or 2 PUBLISH may be handled. A 5.0 client was told the bound and is held to it by
+    /// [`handle_packet`](Session::handle_packet) [MQTT-3.3.4-9]; a 3.x client is not read until there is room.
+    pub fn can_take_publish(&self) -> bool {
+        self.version == Version::V5 || self.inbound.pending() < usize::from(self.limits.receive_maximum)
+    }
+
+    /// Messages that may be on their way to the client at once (section 4.9).
+    fn window(&self) -> u16 {
+        self.client_receive_maximum.min(self.limits.max_inflight_messages)
+    }
+
+    /// The publish of `ticket` is decided: `Err` is told to a 5.0 client; for others the connection must be closed.
+    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) -> Settled {
+        let settled = self.inbound.settle(ticket, result, self.version == Version::V5);
+        match self.phase {
+            Phase::Detached => Settled::Done,
+            _ => settled,
+        }
+    }
+
+    /// Whether the session may hold this subscription: what to answer, below 0x80 when it may. Enters the filter into
+    /// the session's own list.
+    pub fn admit_subscription(&mut self, asked: &Subscription<'_>) -> Reason {
+        let refused = |reason| match self.version {
+            Version::V5 => reason,
+            Version::V31 | Version::V311 => Reason::UnspecifiedError, // 0x80, "failure" [3.1.1: MQTT-3.9.3-2]
+        };
+        if asked.filter.starts_with("$share/") {
+            return refused(Reason::SharedSubscriptionsNotSupported);
+        }
+        if !self.is_flat(asked.filter) {
+            return refused(Reason::TopicFilterInvalid);
+        }
+        if !self
+            .filters
+            .insert(asked.filter, self.limits.max_subscriptions as usize)
+        {
+            return refused(Reason::QuotaExceeded);
+        }
+        filters::granted(asked.qos)
+    }
+
+    /// The session holds this filter no more.
+    pub fn forget_subscription(&mut self, filter: &str) -> bool {
+        self.filters.remove(filter)
+    }
+
+    /// Answers SUBSCRIBE.
+    pub fn subscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
+        let properties = Properties::EMPTY;
+        self.control(&Packet::Suback(Suback {
+            packet_id,
+            reasons,
+            properties,
+        }));
+    }
+
+    /// Answers UNSUBSCRIBE.
+    pub fn unsubscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
+        let properties = Properties::EMPTY;
+        self.control(&Packet::Unsuback(Suback {
+            packet_id,
+            reasons,
+            properties,
+        }));
+    }
+
+    /// A message for this client, because of the subscriptions in `to`. `retained`: it is sent because it was kept for
+    /// new subscribers [MQTT-3.3.1-6 to 13].
+    pub fn deliver(&mut self, now_ms: u64, message: &Arc<Message>, to: &Match, retained: bool) -> Delivered {
+        let queued = Queued {
+            message: message.clone(),
+            ids: to.ids.clone(),
+            qos: to.qos.min(message.qos),
+            retain: retained || (message.retain && to.retain_as_published),
+        };
+        self.outbound
+            .push(now_ms, queued, self.is_attached(), &self.limits)
+    }
+
+    /// The connection is to end: what waits is sent, then DISCONNECT with `reason` to a 5.0 client, then nothing more.
+    pub fn close(&mut self, reason: Reason) {
+        self.phase = self.phase.close(reason);
+    }
+
+    /// Bytes came from the client.
+    pub fn touch(&mut self, now_ms: u64) {
+        self.timers.touch(now_ms);
+    }
+
+    /// When [`handle_timeout`](Session::handle_timeout) is to be called at the latest.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.next().map(|(at, _)| at)
+    }
+
+    /// The time of a deadline may have come.
+    pub fn handle_timeout(&mut self, now_ms: u64) -> Option<TimeoutKind> {
+        match self.timers.next() {
+            Some((at, Timer::KeepAlive)) if at <= now_ms => Some(TimeoutKind::KeepAlive),
+            Some((at, Timer::Expiry)) if at <= now_ms => Some(TimeoutKind::Expired),
+            _ => {
+                self.shrink(); // a quiet moment, and a rare one
+                None
+            }
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.inbound.shrink();
+        self.outbound.shrink();
+        if let Some(inflight) = &mut self.inflight {
+            inflight.shrink();
+        }
+    }
+
+    /// Whether a topic name or filter has few enough levels.
+    fn is_flat(&self, topic: &str) -> bool {
+        topic.split('/').count() <= usize::from(self.limits.max_topic_levels)
+    }
+}

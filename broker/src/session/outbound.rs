@@ -1,0 +1,88 @@
+//! Messages that wait for the client: one queue, bounded in number and bytes, with a stated rule when it is full.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::event::{Delivered, SessionLimits};
+use super::message::Message;
+use crate::codec::QoS;
+use crate::hub::SubscriptionIds;
+
+/// One message for this client.
+#[derive(Debug, Clone)]
+pub(super) struct Queued {
+    pub message: Arc<Message>,
+    /// Of the filters that matched.
+    pub ids: SubscriptionIds,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    queue: VecDeque<Queued>,
+    bytes: usize,
+}
+
+impl Outbound {
+    /// Takes a message in, if there is room for it: QoS 1 and 2 wait for a client that is away, QoS 0 does not.
+    pub fn push(&mut self, now_ms: u64, queued: Queued, attached: bool, limits: &SessionLimits) -> Delivered {
+        if queued.message.is_expired(now_ms) {
+            return Delivered::Expired;
+        }
+        let dropped = match queued.qos {
+            QoS::AtMostOnce => Delivered::DroppedQoS0,
+            _ => Delivered::DroppedFull,
+        };
+        if queued.qos == QoS::AtMostOnce && !attached {
+            return dropped;
+        }
+        let bytes = self.bytes + queued.message.cost();
+        if self.queue.len() >= limits.max_queued_messages as usize || bytes > limits.max_queued_bytes as usize
+        {
+            return dropped;
+        }
+        self.bytes = bytes;
+        self.queue.push_back(queued);
+        Delivered::Queued
+    }
+
+    /// The next in order.
+    pub fn front(&self) -> Option<&Queued> {
+        self.queue.front()
+    }
+
+    /// Takes the next in order.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(queued.message.cost());
+        Some(queued)
+    }
+
+    /// The connection is gone: QoS 0 does not wait. Returns how many were dropped.
+    pub fn drop_qos0(&mut self) -> usize {
+        let before = self.queue.len();
+        let bytes = &mut self.bytes;
+        self.queue.retain(|queued| {
+            let stays = queued.qos != QoS::AtMostOnce;
+            if !stays {
+                *bytes = bytes.saturating_sub(queued.message.cost());
+            }
+            stays
+        });
+        before - self.queue.len()
+    }
+
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Gives memory back that a burst has left.
+    pub fn shrink(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+}

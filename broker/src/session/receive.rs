@@ -1,0 +1,150 @@
+//! What each packet from the client does.
+
+use super::Session;
+use super::event::{Request, Violation};
+use super::inbound::Arrival;
+use super::inflight::Received;
+use super::transmit::ack;
+use crate::codec::{Ack, Packet, Publish, QoS, Reason, Subscribe, Version};
+
+impl Session {
+    /// A packet came from the client.
+    pub fn handle_packet<'a>(&mut self, now_ms: u64, packet: Packet<'a>) -> Result<Request<'a>, Violation> {
+        self.phase.check_receive()?;
+        self.timers.touch(now_ms);
+        match packet {
+            Packet::Publish(publish) => return self.publish(publish),
+            Packet::Puback(ack) => self.acknowledged(&ack),
+            Packet::Pubrec(ack) => self.received(&ack),
+            Packet::Pubrel(ack) => self.released(&ack)?,
+            Packet::Pubcomp(ack) => {
+                if let Some(inflight) = &mut self.inflight {
+                    inflight.complete(ack.packet_id);
+                }
+            }
+            Packet::Pingreq => self.control(&Packet::Pingresp),
+            Packet::Subscribe(subscribe) => {
+                check_subscribe(&subscribe)?;
+                return Ok(Request::Subscribe(subscribe));
+            }
+            Packet::Unsubscribe(unsubscribe) => return Ok(Request::Unsubscribe(unsubscribe)),
+            Packet::Disconnect(disconnect) => {
+                let with_will = self.disconnect(&disconnect)?;
+                return Ok(Request::Disconnect { with_will });
+            }
+            Packet::Connect(_) => return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]")),
+            Packet::Auth(_) => {
+                return Err(Violation::protocol(
+                    "AUTH without an Authentication Method in CONNECT [MQTT-4.12.0-6]",
+                ));
+            }
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return Err(Violation::protocol("a packet that only a server sends"));
+            }
+        }
+        Ok(Request::None)
+    }
+
+    fn publish<'a>(&mut self, publish: Publish<'a>) -> Result<Request<'a>, Violation> {
+        self.check_publish(&publish)?;
+        let ticket = match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, _) => None,
+            (_, None) => return Err(Violation::protocol("PUBLISH without a packet id [MQTT-2.2.1-2]")),
+            (qos, Some(packet_id)) => {
+                let most = self.limits.receive_maximum;
+                if self.version == Version::V5 && self.inbound.under_way() >= most {
+                    return Err(Violation::new(
+                        Reason::ReceiveMaximumExceeded,
+                        "more publishes under way than Receive Maximum [MQTT-3.3.4-9]",
+                    ));
+                }
+                match self.inbound.arrive(packet_id, qos, publish.dup) {
+                    Arrival::New(ticket) => Some(ticket),
+                    Arrival::Known => return Ok(Request::None),
+                }
+            }
+        };
+        Ok(Request::Publish { ticket, publish })
+    }
+
+    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Violation> {
+        if publish.properties.topic_alias().is_some() {
+            return Err(Violation::new(
+                Reason::TopicAliasInvalid,
+                "a topic alias above Topic Alias Maximum, which is 0 [MQTT-3.3.2-9]",
+            ));
+        }
+        if publish.topic.is_empty() {
+            return Err(Violation::protocol(
+                "PUBLISH without topic and topic alias [MQTT-3.3.2-8]",
+            ));
+        }
+        if publish.properties.subscription_ids().next().is_some() {
+            return Err(Violation::protocol(
+                "a subscription identifier from a client [MQTT-3.3.4-6]",
+            ));
+        }
+        if !self.is_flat(publish.topic) {
+            return Err(Violation::new(
+                Reason::TopicNameInvalid,
+                "more topic levels than limits.max_topic_levels",
+            ));
+        }
+        Ok(())
+    }
+
+    /// PUBACK: the message is delivered, whatever the reason says (section 4.3.2). Unknown ids are ignored.
+    fn acknowledged(&mut self, ack: &Ack<'_>) {
+        if let Some(inflight) = &mut self.inflight {
+            inflight.finish(ack.packet_id, QoS::AtLeastOnce);
+        }
+    }
+
+    /// PUBREC (section 4.3.3).
+    fn received(&mut self, pubrec: &Ack<'_>) {
+        let packet_id = pubrec.packet_id;
+        if pubrec.reason as u8 >= 0x80 {
+            if let Some(inflight) = &mut self.inflight {
+                inflight.finish(packet_id, QoS::ExactlyOnce);
+            }
+            return;
+        }
+        let reason = match self
+            .inflight
+            .as_mut()
+            .map(|inflight| inflight.received(packet_id))
+        {
+            Some(Received::Release) => Reason::Success,
+            Some(Received::Unknown) | None => Reason::PacketIdentifierNotFound,
+        };
+        self.control(&Packet::Pubrel(ack(packet_id, self.told(reason))));
+    }
+
+    /// PUBREL (section 4.3.3).
+    fn released(&mut self, pubrel: &Ack<'_>) -> Result<(), Violation> {
+        let reason = match self.inbound.release(pubrel.packet_id)? {
+            true => Reason::Success,
+            false => Reason::PacketIdentifierNotFound,
+        };
+        self.control(&Packet::Pubcomp(ack(pubrel.packet_id, self.told(reason))));
+        Ok(())
+    }
+
+    /// Acknowledgements have no reason before 5.0.
+    fn told(&self, reason: Reason) -> Reason {
+        match self.version {
+            Version::V5 => reason,
+            Version::V31 | Version::V311 => Reason::Success,
+        }
+    }
+}
+
+fn check_subscribe(subscribe: &Subscribe<'_>) -> Result<(), Violation> {
+    let wrong = |s: &crate::codec::Subscription<'_>| s.no_local && s.filter.starts_with("$share/");
+    match subscribe.filters.iter().any(wrong) {
+        true => Err(Violation::protocol(
+            "No Local on a shared subscription [MQTT-3.8.3-4]",
+        )),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,56 @@
+//! The deadlines of one session. A packet moves none of them: keep-alive is the time of the last byte and a span, and
+//! whoever waits looks again when the deadline it knew has come.
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The client must be heard from.
+    KeepAlive,
+    /// The session ends.
+    Expiry,
+}
+
+/// All deadlines of a session.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heard_ms: u64,
+    expires_at_ms: Option<u64>,
+    /// 0: none.
+    keep_alive_ms: u32,
+}
+
+impl Timers {
+    /// A connection begins: keep-alive runs, at one and a half times what was agreed [MQTT-3.1.2-22]; expiry does not.
+    pub fn attach(&mut self, now_ms: u64, keep_alive_s: u16) {
+        self.heard_ms = now_ms;
+        self.keep_alive_ms = u32::from(keep_alive_s) * 1_500;
+        self.expires_at_ms = None;
+    }
+
+    /// The connection is gone: expiry runs, unless it is `u32::MAX` (never) (section 3.1.2.11.2).
+    pub fn detach(&mut self, now_ms: u64, expiry_s: u32) {
+        self.keep_alive_ms = 0;
+        self.expires_at_ms =
+            (expiry_s != u32::MAX).then(|| now_ms.saturating_add(u64::from(expiry_s) * 1_000));
+    }
+
+    /// Bytes came.
+    pub fn touch(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<(u64, Timer)> {
+        let keep_alive = (self.keep_alive_ms != 0).then(|| {
+            (
+                self.heard_ms.saturating_add(u64::from(self.keep_alive_ms)),
+                Timer::KeepAlive,
+            )
+        });
+        let expiry = self.expires_at_ms.map(|at| (at, Timer::Expiry));
+        [keep_alive, expiry]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+}
