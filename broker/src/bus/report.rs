@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use atomic_waker::AtomicWaker;
 
@@ -46,6 +47,7 @@ impl ReportSlot {
 #[derive(Debug, Clone)]
 pub struct Reports {
     slots: Arc<[Arc<ReportSlot>]>,
+    reopened: Arc<AtomicU64>,
 }
 
 impl Reports {
@@ -53,6 +55,7 @@ impl Reports {
     pub fn new(workers: usize) -> Self {
         Self {
             slots: (0..workers).map(|_| Arc::default()).collect(),
+            reopened: Arc::default(),
         }
     }
 
@@ -76,8 +79,14 @@ impl Reports {
         results.clear();
     }
 
+    /// How often a route has reopened.
+    pub fn reopened_count(&self) -> u64 {
+        self.reopened.load(Ordering::Acquire)
+    }
+
     /// A route takes records again: publishers that were held back for it go on.
     pub fn reopened(&self) {
+        self.reopened.fetch_add(1, Ordering::Release);
         for slot in self.slots.iter() {
             slot.waker.wake();
         }

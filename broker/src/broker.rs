@@ -1,0 +1,188 @@
+//! A whole broker in this process: start it, read its log, stop it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+
+use crate::auth::Authenticator;
+use crate::bus::{self, BusError, BusHandle, BusMonitor, Reports};
+use crate::classify::Classify;
+use crate::config::Config;
+use crate::fatal::FatalFlag;
+use crate::hub::Hub;
+use crate::listener::{BindError, Bound, Listeners};
+use crate::spool::memory::{self, MemoryLog};
+use crate::spool::{LogReader, LogStatus};
+use crate::worker::{self, Mailbox, Shared, Stage};
+
+/// How often a stop looks whether all is decided.
+const STOP_POLL: Duration = Duration::from_millis(5);
+
+/// Time for connections to say good-bye and for threads to end, after what was accepted is decided.
+const GOOD_BYE: Duration = Duration::from_millis(200);
+
+/// Why a broker can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't work; every fault is named.
+    #[error("the configuration can't work: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// A listener's address can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The bus did not start.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A thread could not be started.
+    #[error("can't start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A running broker. Dropping it without [`Broker::stop`] leaves its threads behind.
+pub struct Broker {
+    shared: Arc<Shared>,
+    addresses: Vec<(String, SocketAddr)>,
+    bound: Option<Bound>,
+    listeners: Option<Listeners>,
+    permits: Arc<Semaphore>,
+    workers: Vec<JoinHandle<()>>,
+    bus: BusHandle,
+    log: MemoryLog,
+    epoch: u64,
+}
+
+/// How a stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Accepted publishes that were not decided within the deadline; none of them was acknowledged at its level.
+    pub undecided: usize,
+}
+
+impl Broker {
+    /// Binds the listeners and starts bus and workers. Nothing is accepted before [`Broker::open`]: take the log's
+    /// readers first.
+    pub fn start(
+        config: Config,
+        classify: Arc<dyn Classify>,
+        auth: Arc<dyn Authenticator>,
+    ) -> Result<Self, StartError> {
+        let faults = config.faults();
+        if !faults.is_empty() {
+            return Err(StartError::Config(faults));
+        }
+        let bound = Bound::open(&config.listeners)?;
+        let workers = config.workers as u16;
+        let epoch = epoch();
+        let fatal = FatalFlag::default();
+        let reports = Reports::new(config.workers);
+        let (writer, log) = memory::open(epoch, config.log_max_bytes);
+        let (senders, bus) = bus::start(&config.bus, workers, Box::new(writer), &reports, fatal.clone())?;
+        let mailboxes: Arc<[Arc<Mailbox>]> = (0..workers)
+            .filter_map(|id| reports.slot(id))
+            .map(|slot| Arc::new(Mailbox::new(slot)))
+            .collect();
+        let hub = Hub::new(&config.limits);
+        let permits = Arc::new(Semaphore::new(
+            config.limits.max_connections.min(Semaphore::MAX_PERMITS),
+        ));
+        let shared = Arc::new(Shared::new(
+            config, classify, auth, hub, mailboxes, reports, fatal,
+        ));
+        let workers = senders
+            .into_iter()
+            .enumerate()
+            .map(|(id, sender)| worker::spawn(id as u16, shared.clone(), sender))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            addresses: bound.addresses(),
+            bound: Some(bound),
+            listeners: None,
+            permits,
+            shared,
+            workers,
+            bus,
+            log,
+            epoch,
+        })
+    }
+
+    /// Starts to accept clients. Called again it does nothing.
+    pub fn open(&mut self) -> std::io::Result<()> {
+        if let Some(bound) = self.bound.take() {
+            self.listeners = Some(bound.serve(self.shared.mailboxes.clone(), self.permits.clone())?);
+        }
+        Ok(())
+    }
+
+    /// Name and address of each listener, with the port that was found for port 0.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// A new reader of the log, at its start. What it has not committed is kept for it.
+    pub fn log_reader(&self) -> Box<dyn LogReader> {
+        Box::new(self.log.reader())
+    }
+
+    /// How much the log holds.
+    pub fn log_status(&self) -> LogStatus {
+        self.log.status()
+    }
+
+    /// How the bus stands; also good after the stop.
+    pub fn bus(&self) -> BusMonitor {
+        self.bus.monitor()
+    }
+
+    /// The way back to the workers, for the log's reader.
+    pub fn reports(&self) -> Reports {
+        self.shared.reports.clone()
+    }
+
+    /// What ends the process when it is raised.
+    pub fn fatal(&self) -> FatalFlag {
+        self.shared.fatal.clone()
+    }
+
+    /// The epoch of this start: the middle part of every record's position.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Stops in order: no new clients, no more reading; what was accepted is decided and acknowledged, for at most
+    /// `deadline`; connections are told and closed. Blocks. The log's readers go on until they have read its end.
+    pub fn stop(self, deadline: Duration) -> Stopped {
+        let until = Instant::now() + deadline;
+        if let Some(listeners) = self.listeners {
+            listeners.stop();
+        }
+        self.shared.enter(Stage::Quiet);
+        std::thread::sleep(STOP_POLL); // a turn of every worker, after which `unsettled` counts all that was read
+        while self.shared.unsettled() > 0 && Instant::now() < until && self.shared.fatal.get().is_none() {
+            self.shared.enter(Stage::Quiet);
+            std::thread::sleep(STOP_POLL);
+        }
+        let undecided = self.shared.unsettled();
+        self.shared.enter(Stage::Closing);
+        std::thread::sleep(GOOD_BYE);
+        let appended = self.bus.stop(Instant::now() + GOOD_BYE);
+        if !appended {
+            tracing::warn!("the log did not take everything that was on the bus before the deadline");
+        }
+        self.shared.enter(Stage::Ended);
+        for worker in self.workers {
+            let _ = worker.join();
+        }
+        Stopped { undecided }
+    }
+}
+
+/// Milliseconds since 1970: rises from start to start as long as the clock does.
+fn epoch() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_millis() as u64)
+}

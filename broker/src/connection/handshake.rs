@@ -1,0 +1,218 @@
+//! From the accepted socket to the session: CONNECT under a deadline, then to the worker where the session lives,
+//! then who it is, then CONNACK.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::intake::Intake;
+use super::{Accepted, Connection};
+use crate::auth::{Origin, Principal};
+use crate::codec::{
+    Connack, Connect, DecodeError, Packet, Properties, Reason, Version, decode, encode, frame_len,
+};
+use crate::worker::Worker;
+
+/// First byte of CONNECT: its flags are reserved and 0.
+const CONNECT: u8 = 0x10;
+
+/// Time in which a refusal must be written.
+const REFUSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a CONNECT leads to.
+enum Next {
+    /// Served here.
+    Join {
+        principal: Principal,
+        client_id: Option<String>,
+    },
+    /// Its session lives on another worker.
+    Home(u16),
+    /// No.
+    Refuse(Version, Reason),
+}
+
+/// Reads CONNECT and answers it. `None`: the socket was refused, lost, or handed to another worker.
+pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Option<Connection> {
+    let Accepted {
+        stream,
+        peer,
+        listener,
+        permit,
+        mut read,
+        deadline_ms,
+    } = *accepted;
+    let mut stream = TcpStream::from_std(stream).ok()?;
+    let now_ms = worker.with(|state| state.now_ms());
+    let limits = &worker.shared.config.limits;
+    let deadline_ms = deadline_ms.unwrap_or(now_ms + u64::from(limits.connect_timeout_s) * 1_000);
+    let left = Duration::from_millis(deadline_ms.saturating_sub(now_ms));
+    let whole = timeout(
+        left,
+        read_connect(&mut stream, &mut read, limits.max_packet_bytes),
+    )
+    .await;
+    let len = match whole {
+        Ok(Ok(len)) => len,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "closed before a whole CONNECT came");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s");
+            return None;
+        }
+    };
+    let frame = read.get(..len)?;
+    worker.with(|state| state.count_connect(len));
+    let packet = match decode(Version::V5, frame) {
+        Ok(Packet::Connect(connect)) => connect,
+        Ok(_) => return None,
+        Err(error) => {
+            refuse_malformed(&mut stream, frame, error).await;
+            return None;
+        }
+    };
+    match next(&worker, &packet, peer.ip(), listener) {
+        Next::Join { principal, client_id } => {
+            let assigned = client_id.is_some();
+            let client_id = client_id.as_deref().unwrap_or(packet.client_id);
+            let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned));
+            let version = packet.version;
+            read.drain(..len);
+            Some(Connection::new(
+                worker,
+                stream,
+                joined,
+                version,
+                Intake::new(read),
+                permit,
+            ))
+        }
+        Next::Home(home) => {
+            let handed_over = Accepted {
+                stream: stream.into_std().ok()?,
+                peer,
+                listener,
+                permit,
+                read,
+                deadline_ms: Some(deadline_ms),
+            };
+            worker
+                .shared
+                .mailboxes
+                .get(usize::from(home))?
+                .put_socket(Box::new(handed_over));
+            None
+        }
+        Next::Refuse(version, reason) => {
+            worker.with(|state| state.count_refused());
+            tracing::info!(%peer, client_id = packet.client_id, ?reason, "CONNECT refused");
+            refuse(&mut stream, version, reason).await;
+            None
+        }
+    }
+}
+
+async fn read_connect(
+    stream: &mut TcpStream,
+    read: &mut Vec<u8>,
+    max_packet_bytes: usize,
+) -> io::Result<usize> {
+    loop {
+        if read.first().is_some_and(|first| *first != CONNECT) {
+            return Err(io::Error::other("the first packet is not CONNECT [MQTT-3.1.0-1]"));
+        }
+        match frame_len(read, max_packet_bytes) {
+            Ok(Some(len)) if read.len() >= len => return Ok(len),
+            Ok(_) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        if stream.read_buf(read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -> Next {
+    let may_be_empty = match connect.version {
+        Version::V31 => false,
+        Version::V311 => connect.clean_start, // [MQTT-3.1.3-7]
+        Version::V5 => true,
+    };
+    if connect.client_id.is_empty() && !may_be_empty {
+        return Next::Refuse(connect.version, Reason::ClientIdentifierNotValid);
+    }
+    let assigned = connect.client_id.is_empty().then(|| client_id_at_home(worker));
+    let home = worker
+        .shared
+        .home_of(assigned.as_deref().unwrap_or(connect.client_id));
+    if home != worker.id {
+        return Next::Home(home);
+    }
+    let Some(listener) = worker.shared.config.listeners.get(listener) else {
+        return Next::Refuse(connect.version, Reason::ServerUnavailable);
+    };
+    let origin = Origin {
+        peer,
+        allow_anonymous: listener.allow_anonymous,
+        loopback_only: listener.loopback_only,
+    };
+    match worker.shared.auth.authenticate(connect, origin) {
+        Ok(principal) => Next::Join {
+            principal,
+            client_id: assigned,
+        },
+        Err(reason) => Next::Refuse(connect.version, reason),
+    }
+}
+
+/// A client id that nobody can guess and whose session lives on this worker.
+fn client_id_at_home(worker: &Worker) -> String {
+    let random = RandomState::new();
+    let mut count = 0u64;
+    loop {
+        let id = format!("forebay-{:016x}", random.hash_one(count));
+        if worker.shared.home_of(&id) == worker.id {
+            return id;
+        }
+        count += 1;
+    }
+}
+
+/// CONNACK with `reason`, then the end [MQTT-3.2.2-7; 3.1.1: MQTT-3.2.2-5].
+async fn refuse(stream: &mut TcpStream, version: Version, reason: Reason) {
+    let connack = Packet::Connack(Connack {
+        session_present: false,
+        reason,
+        properties: Properties::EMPTY,
+    });
+    let mut out = Vec::new();
+    if encode(version, &connack, &mut out).is_ok() {
+        let _ = timeout(REFUSE_WITHIN, stream.write_all(&out)).await; // the peer may be gone: it is refused anyway
+        let _ = timeout(REFUSE_WITHIN, stream.shutdown()).await;
+    }
+}
+
+/// A CONNECT that can't be read: a 5.0 client is told why; a 3.x client only that its version is not known here, all
+/// else is a close [MQTT-3.1.2-1, MQTT-3.1.2-2; 3.1.1: MQTT-3.1.4-1].
+async fn refuse_malformed(stream: &mut TcpStream, frame: &[u8], error: DecodeError) {
+    tracing::debug!(%error, "malformed CONNECT");
+    match (level(frame), error.reason) {
+        (_, Reason::UnsupportedProtocolVersion) => refuse(stream, Version::V311, error.reason).await,
+        (Some(5), reason) => refuse(stream, Version::V5, reason).await,
+        _ => {}
+    }
+}
+
+/// The protocol level, where it stands in a CONNECT with the name `MQTT`.
+fn level(frame: &[u8]) -> Option<u8> {
+    let name = frame.windows(6).take(5).position(|at| at == b"\x00\x04MQTT")?;
+    frame.get(name + 6).map(|level| level & 0x7F)
+}

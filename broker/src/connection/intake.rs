@@ -1,0 +1,186 @@
+//! From bytes to handled packets: partial frames wait for the rest; a PUBLISH for which there is no room is parked,
+//! so that the acknowledgements and pings behind it are still served.
+
+use super::End;
+use crate::codec::{DecodeError, Packet, Version, decode, frame_len};
+use crate::session::Violation;
+use crate::worker::{SessionRef, Taken, Worker};
+
+/// Bytes of parked packets at which reading stops.
+const PARKED_BYTES: usize = 64 * 1024;
+
+const PUBLISH: u8 = 3;
+const DISCONNECT: u8 = 14;
+
+/// What a connection has read and not handled yet.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// A partial frame, or all that came after reading stopped.
+    rest: Vec<u8>,
+    parked: Option<Box<Parked>>,
+}
+
+/// Whole packets that wait for room, in order.
+#[derive(Default)]
+struct Parked {
+    bytes: Vec<u8>,
+    /// How far `bytes` has been handled.
+    done: usize,
+    count: usize,
+}
+
+impl Intake {
+    /// Starts with what was read along with CONNECT.
+    pub fn new(rest: Vec<u8>) -> Self {
+        Self { rest, parked: None }
+    }
+
+    /// Whether nothing waits for room.
+    pub fn is_clear(&self) -> bool {
+        self.parked.is_none()
+    }
+
+    /// Whether so much waits that reading must stop.
+    pub fn is_full(&self, worker: &Worker) -> bool {
+        let most = usize::from(worker.shared.config.limits.receive_maximum);
+        self.parked
+            .as_ref()
+            .is_some_and(|parked| parked.bytes.len() - parked.done >= PARKED_BYTES || parked.count >= most)
+    }
+
+    /// Moves a short partial frame to the front of `scratch` and returns its length; what is read goes behind it.
+    pub fn prefix_into(&mut self, scratch: &mut [u8], most: usize) -> usize {
+        if self.rest.is_empty() || self.rest.len() > most {
+            return 0;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        match scratch.get_mut(..rest.len()) {
+            Some(front) => {
+                front.copy_from_slice(&rest);
+                rest.len()
+            }
+            None => {
+                self.rest = rest;
+                0
+            }
+        }
+    }
+
+    /// Takes a prefix back: nothing was read.
+    pub fn keep(&mut self, prefix: &[u8]) {
+        if !prefix.is_empty() {
+            self.rest = prefix.to_vec();
+        }
+    }
+
+    /// Handles all whole frames in `bytes`; the rest waits.
+    pub fn feed(
+        &mut self,
+        worker: &Worker,
+        at: SessionRef,
+        version: Version,
+        bytes: &[u8],
+    ) -> Result<(), End> {
+        if self.rest.is_empty() {
+            let used = self.frames(worker, at, version, bytes)?;
+            self.keep(bytes.get(used..).unwrap_or_default());
+            return Ok(());
+        }
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.extend_from_slice(bytes);
+        let used = self.frames(worker, at, version, &rest)?;
+        rest.drain(..used);
+        if !rest.is_empty() {
+            self.rest = rest;
+        }
+        Ok(())
+    }
+
+    /// Tries what was parked again, then what was read behind it.
+    pub fn retry(&mut self, worker: &Worker, at: SessionRef, version: Version) -> Result<(), End> {
+        if let Some(mut parked) = self.parked.take() {
+            while let Some(bytes) = parked.bytes.get(parked.done..).filter(|bytes| !bytes.is_empty()) {
+                let max = worker.shared.config.limits.max_packet_bytes;
+                let len = frame_len(bytes, max).map_err(refused)?.unwrap_or(bytes.len());
+                let frame = bytes.get(..len).unwrap_or(bytes);
+                if self.frame(worker, at, version, frame)? == Taken::Held {
+                    self.parked = Some(parked);
+                    return Ok(());
+                }
+                parked.done += len;
+                parked.count -= 1;
+            }
+        }
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            self.feed(worker, at, version, &rest)?;
+        }
+        Ok(())
+    }
+
+    /// Handles whole frames from the start of `bytes` and returns how many bytes that were.
+    fn frames(
+        &mut self,
+        worker: &Worker,
+        at: SessionRef,
+        version: Version,
+        bytes: &[u8],
+    ) -> Result<usize, End> {
+        let max = worker.shared.config.limits.max_packet_bytes;
+        let mut used = 0;
+        while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+            if self.is_full(worker) {
+                break;
+            }
+            let Some(len) = frame_len(rest, max).map_err(refused)? else {
+                break;
+            };
+            let Some(frame) = rest.get(..len) else { break };
+            worker.with(|state| state.count_packet(frame.first().copied().unwrap_or(0)));
+            let must_wait = self.parked.is_some() && matches!(kind(frame), PUBLISH | DISCONNECT);
+            if must_wait || self.frame(worker, at, version, frame)? == Taken::Held {
+                self.park(frame);
+            }
+            used += len;
+        }
+        Ok(used)
+    }
+
+    fn frame(
+        &mut self,
+        worker: &Worker,
+        at: SessionRef,
+        version: Version,
+        frame: &[u8],
+    ) -> Result<Taken, End> {
+        match decode(version, frame).map_err(refused)? {
+            Packet::Publish(publish) => worker.with(|state| state.publish(at, publish)).map_err(violated),
+            packet => worker
+                .with(|state| state.control_packet(at, packet))
+                .map_err(violated)?
+                .map_or(Ok(Taken::Yes), |with_will| Err(End::Disconnected { with_will })),
+        }
+    }
+
+    fn park(&mut self, frame: &[u8]) {
+        let parked = self.parked.get_or_insert_default();
+        if parked.done > PARKED_BYTES {
+            parked.bytes.drain(..parked.done);
+            parked.done = 0;
+        }
+        parked.bytes.extend_from_slice(frame);
+        parked.count += 1;
+    }
+}
+
+fn kind(frame: &[u8]) -> u8 {
+    frame.first().map_or(0, |first| first >> 4)
+}
+
+fn refused(error: DecodeError) -> End {
+    End::Closed(error.reason, error.text)
+}
+
+fn violated(violation: Violation) -> End {
+    End::Closed(violation.reason, violation.text)
+}

@@ -1,0 +1,283 @@
+//! The one place where a socket and a session meet: one task per connection, one loop that reads what is there, feeds
+//! every packet, writes once. An idle connection owns no buffer.
+
+mod handshake;
+mod intake;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::codec::{Disconnect, Packet, Properties, Reason, Version, encode};
+use crate::session::Detach;
+use crate::worker::{Attached, SessionRef, Stage, Worker};
+use intake::Intake;
+
+/// Reads of one connection in one turn, before others get theirs.
+const READS_PER_TURN: usize = 8;
+
+/// Bytes that are gathered for one write.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// A partial frame up to this size is put in front of the next read; a larger one is read on behind itself.
+const PREFIX_BYTES: usize = 8 * 1024;
+
+/// A socket on its way to the worker that will serve it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub stream: std::net::TcpStream,
+    pub peer: SocketAddr,
+    /// Index of its listener in the configuration.
+    pub listener: usize,
+    pub permit: OwnedSemaphorePermit,
+    /// What another worker has read already: the CONNECT, and what came with it.
+    pub read: Vec<u8>,
+    /// When CONNECT must be whole, on the broker's clock, once that has begun to run.
+    pub deadline_ms: Option<u64>,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The client sent DISCONNECT.
+    Disconnected { with_will: bool },
+    /// The peer is gone, or the socket failed.
+    Lost,
+    /// The client broke the protocol, or the broker ends it for this reason.
+    Closed(Reason, &'static str),
+    /// The session has another connection now, or the broker stops.
+    Kicked(Reason),
+}
+
+/// Serves one socket from its first byte to its last.
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>) {
+    let Some(mut connection) = Box::pin(handshake::connect(worker, accepted)).await else {
+        return;
+    };
+    let end = poll_fn(|cx| connection.poll(cx)).await;
+    connection.finish(end);
+}
+
+/// One connected client.
+struct Connection {
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    at: SessionRef,
+    kick: Rc<Cell<Option<Reason>>>,
+    version: Version,
+    registered: bool,
+    /// The peer sends nothing more.
+    eof: bool,
+    /// The session was given back.
+    ended: bool,
+    intake: Intake,
+    out: Vec<u8>,
+    written: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(
+        worker: Rc<Worker>,
+        stream: TcpStream,
+        joined: Attached,
+        version: Version,
+        intake: Intake,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            worker,
+            stream,
+            at: joined.at,
+            kick: joined.kick,
+            version,
+            registered: false,
+            eof: false,
+            ended: false,
+            intake,
+            out: Vec::new(),
+            written: 0,
+            _permit: permit,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.registered {
+            self.registered = true;
+            let waker = cx.waker().clone();
+            self.worker.with(|state| state.register(self.at, waker));
+        }
+        if let Some(reason) = self.kick.get() {
+            return Poll::Ready(End::Kicked(reason));
+        }
+        self.worker.tick();
+        for _ in 0..READS_PER_TURN {
+            if let Err(end) = self.intake.retry(&self.worker, self.at, self.version) {
+                return Poll::Ready(end);
+            }
+            if self.poll_write(cx).is_err() {
+                return Poll::Ready(End::Lost);
+            }
+            if self.eof && self.intake.is_clear() {
+                return Poll::Ready(End::Lost);
+            }
+            let full = self.intake.is_full(&self.worker);
+            self.worker.with(|state| state.set_held(self.at, full));
+            if full || self.eof || !self.out.is_empty() || self.worker.shared.is_past(Stage::Quiet) {
+                return Poll::Pending; // woken by room, by an acknowledgement, by the socket taking more, or kicked
+            }
+            match self.poll_read(cx) {
+                Poll::Pending => return self.flush_acks(cx),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.flush_acks(cx)
+    }
+
+    /// What this turn's packets were answered with, written before the task sleeps.
+    fn flush_acks(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.poll_write(cx) {
+            Ok(()) => Poll::Pending,
+            Err(_) => Poll::Ready(End::Lost),
+        }
+    }
+
+    /// Reads once and handles what came.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let mut scratch = self.worker.lend_scratch();
+        let prefix = self.intake.prefix_into(&mut scratch, PREFIX_BYTES);
+        let read = {
+            let mut buffer = ReadBuf::new(scratch.get_mut(prefix..).unwrap_or_default());
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => None,
+                Poll::Ready(result) => Some(result.map(|()| buffer.filled().len())),
+            }
+        };
+        let outcome = match read {
+            None => {
+                self.intake.keep(scratch.get(..prefix).unwrap_or_default());
+                Poll::Pending
+            }
+            Some(Err(_)) => Poll::Ready(Err(End::Lost)),
+            Some(Ok(0)) => {
+                self.eof = true;
+                Poll::Ready(Ok(()))
+            }
+            Some(Ok(count)) => {
+                let bytes = scratch.get(..prefix + count).unwrap_or_default();
+                self.worker.with(|state| state.touch(self.at, count));
+                Poll::Ready(self.intake.feed(&self.worker, self.at, self.version, bytes))
+            }
+        };
+        self.worker.return_scratch(scratch);
+        outcome
+    }
+
+    /// Writes what the session has to say, until it has no more or the socket takes no more.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            if self.out.is_empty() {
+                self.worker
+                    .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
+                if self.out.is_empty() {
+                    return Ok(());
+                }
+            }
+            match self.poll_write_out(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(result) => result?,
+            }
+        }
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        self.worker.with(|state| state.sent(self.written));
+        self.written = 0;
+        self.out = Vec::new(); // an idle connection owns no buffer
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says good-bye as far as the socket takes it at once, and gives the session back.
+    fn finish(mut self, end: End) {
+        let (reason, how) = match end {
+            End::Kicked(Reason::SessionTakenOver) => (Some(Reason::SessionTakenOver), None),
+            End::Kicked(reason) => (Some(reason), Some(Detach::Lost)),
+            End::Disconnected { with_will: true } => (None, Some(Detach::WithWill)),
+            End::Disconnected { with_will: false } => (None, Some(Detach::Clean)),
+            End::Lost => (None, Some(Detach::Lost)),
+            End::Closed(reason, text) => {
+                tracing::debug!(
+                    reason = format_args!("0x{:02X}", reason as u8),
+                    text,
+                    "connection closed"
+                );
+                (Some(reason), Some(Detach::Lost))
+            }
+        };
+        if let Some(reason) = reason {
+            self.say_good_bye(reason, how.is_some());
+        }
+        self.ended = true;
+        if let Some(how) = how {
+            self.worker.with(|state| state.detach(self.at, how));
+        }
+    }
+
+    /// What was to be written goes first; a 5.0 client is told the reason (section 3.14), a 3.x client sees the
+    /// socket close.
+    fn say_good_bye(&mut self, reason: Reason, owns_session: bool) {
+        if owns_session {
+            self.worker
+                .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
+        }
+        if self.version == Version::V5 {
+            let properties = Properties::EMPTY;
+            let packet = Packet::Disconnect(Disconnect { reason, properties });
+            let _ = encode(self.version, &packet, &mut self.out); // three bytes always fit
+        }
+        if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let _ = self.stream.try_write(rest); // the peer may be gone: nothing is lost by that
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// A panic in this connection's task ends this connection only: its session is given back here.
+    fn drop(&mut self) {
+        if !self.ended && self.kick.get() != Some(Reason::SessionTakenOver) {
+            self.worker.try_with(|state| state.detach(self.at, Detach::Lost));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<F: Future>(_: fn(Rc<Worker>, Box<Accepted>) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_only_stands_costs_little() {
+        let bytes = future_bytes(serve);
+        assert!(bytes <= 512, "the task of a connection takes {bytes} bytes");
+    }
+}

@@ -1,0 +1,172 @@
+//! Every metric of this crate: its name, what it counts, and the handles that the hot path holds. No label ever
+//! names a client or a topic.
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+};
+use metrics::{gauge, histogram};
+
+use crate::codec::QoS;
+use crate::session::Drops;
+
+/// Sockets that were accepted.
+pub const CONNECTIONS_ACCEPTED: &str = "forebay_connections_accepted_total";
+/// Sockets that were closed at once for want of a permit.
+pub const CONNECTIONS_REFUSED: &str = "forebay_connections_refused_total";
+/// Clients that are connected.
+pub const CONNECTIONS: &str = "forebay_connections";
+/// Sessions, connected or kept.
+pub const SESSIONS: &str = "forebay_sessions";
+/// Connections that ended, by reason.
+pub const CONNECTIONS_CLOSED: &str = "forebay_connections_closed_total";
+/// CONNECTs that were refused.
+pub const CONNECTS_REFUSED: &str = "forebay_connects_refused_total";
+/// Packets read, by type.
+pub const PACKETS_RECEIVED: &str = "forebay_packets_received_total";
+/// Bytes read from clients.
+pub const BYTES_RECEIVED: &str = "forebay_received_bytes_total";
+/// Bytes written to clients.
+pub const BYTES_SENT: &str = "forebay_sent_bytes_total";
+/// Publishes accepted, by QoS.
+pub const PUBLISHES: &str = "forebay_publishes_received_total";
+/// Messages queued for subscribers.
+pub const DELIVERIES: &str = "forebay_deliveries_total";
+/// Messages that a subscriber did not get, by reason.
+pub const DELIVERIES_DROPPED: &str = "forebay_deliveries_dropped_total";
+/// Chunks sent to the bus.
+pub const CHUNKS: &str = "forebay_chunks_total";
+/// Chunks sent to the bus that are not in the log yet.
+pub const CHUNKS_IN_FLIGHT: &str = "forebay_chunks_in_flight";
+/// QoS 1 and 2 publishes whose acknowledgement waits for Kafka.
+pub const ACKS_WAITING: &str = "forebay_acks_waiting";
+/// Time from a chunk's first record to the acknowledgement of its records.
+pub const ACK_SECONDS: &str = "forebay_ack_seconds";
+/// Connections that are not read from because something is full.
+pub const HELD: &str = "forebay_connections_held";
+
+/// Names the metrics to the recorder. Called once the recorder is installed.
+pub fn describe() {
+    describe_counter!(CONNECTIONS_ACCEPTED, "Sockets accepted");
+    describe_counter!(
+        CONNECTIONS_REFUSED,
+        "Sockets closed at once: too many connections"
+    );
+    describe_gauge!(CONNECTIONS, "Clients connected");
+    describe_gauge!(SESSIONS, "Sessions, connected or kept");
+    describe_counter!(CONNECTIONS_CLOSED, "Connections ended, by reason");
+    describe_counter!(CONNECTS_REFUSED, "CONNECT packets refused");
+    describe_counter!(PACKETS_RECEIVED, "Packets read, by type");
+    describe_counter!(BYTES_RECEIVED, Unit::Bytes, "Bytes read from clients");
+    describe_counter!(BYTES_SENT, Unit::Bytes, "Bytes written to clients");
+    describe_counter!(PUBLISHES, "Publishes accepted, by QoS");
+    describe_counter!(DELIVERIES, "Messages queued for subscribers");
+    describe_counter!(
+        DELIVERIES_DROPPED,
+        "Messages that a subscriber did not get, by reason"
+    );
+    describe_counter!(CHUNKS, "Chunks sent to the bus");
+    describe_gauge!(CHUNKS_IN_FLIGHT, "Chunks on the bus that are not in the log yet");
+    describe_gauge!(
+        ACKS_WAITING,
+        "QoS 1 and 2 publishes whose acknowledgement waits for Kafka"
+    );
+    describe_histogram!(
+        ACK_SECONDS,
+        Unit::Seconds,
+        "Time from a chunk's first record to the acknowledgement of its records"
+    );
+    describe_gauge!(HELD, "Connections held back because something is full");
+}
+
+/// Packet types by the high half of their first byte (5.0 section 2.1.2).
+const PACKET_TYPES: [&str; 16] = [
+    "reserved",
+    "connect",
+    "connack",
+    "publish",
+    "puback",
+    "pubrec",
+    "pubrel",
+    "pubcomp",
+    "subscribe",
+    "suback",
+    "unsubscribe",
+    "unsuback",
+    "pingreq",
+    "pingresp",
+    "disconnect",
+    "auth",
+];
+
+/// The handles of one worker.
+pub(crate) struct WorkerMetrics {
+    packets: [Counter; 16],
+    publishes: [Counter; 3],
+    pub bytes_received: Counter,
+    pub bytes_sent: Counter,
+    pub connects_refused: Counter,
+    pub deliveries: Counter,
+    pub dropped_qos0: Counter,
+    pub dropped_full: Counter,
+    pub dropped_expired: Counter,
+    pub dropped_mailbox: Counter,
+    dropped_too_large: Counter,
+    pub chunks: Counter,
+    pub ack_seconds: Histogram,
+    pub connections: Gauge,
+    pub sessions: Gauge,
+    pub held: Gauge,
+    pub chunks_in_flight: Gauge,
+    pub acks_waiting: Gauge,
+}
+
+impl WorkerMetrics {
+    /// Handles on the recorder that is installed.
+    pub fn new(worker: u16) -> Self {
+        let dropped = |reason: &'static str| counter!(DELIVERIES_DROPPED, "reason" => reason);
+        let worker = worker.to_string();
+        Self {
+            packets: PACKET_TYPES.map(|kind| counter!(PACKETS_RECEIVED, "type" => kind)),
+            publishes: ["0", "1", "2"].map(|qos| counter!(PUBLISHES, "qos" => qos)),
+            bytes_received: counter!(BYTES_RECEIVED),
+            bytes_sent: counter!(BYTES_SENT),
+            connects_refused: counter!(CONNECTS_REFUSED),
+            deliveries: counter!(DELIVERIES),
+            dropped_qos0: dropped("qos0"),
+            dropped_full: dropped("queue_full"),
+            dropped_expired: dropped("expired"),
+            dropped_mailbox: dropped("mailbox_full"),
+            dropped_too_large: dropped("too_large"),
+            chunks: counter!(CHUNKS),
+            ack_seconds: histogram!(ACK_SECONDS),
+            connections: gauge!(CONNECTIONS),
+            sessions: gauge!(SESSIONS, "worker" => worker.clone()),
+            held: gauge!(HELD, "worker" => worker.clone()),
+            chunks_in_flight: gauge!(CHUNKS_IN_FLIGHT, "worker" => worker.clone()),
+            acks_waiting: gauge!(ACKS_WAITING, "worker" => worker),
+        }
+    }
+
+    /// Counts a packet by its first byte.
+    pub fn packet(&self, first_byte: u8) {
+        if let Some(counter) = self.packets.get(usize::from(first_byte >> 4)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts messages that were given up while they waited.
+    pub fn dropped(&self, drops: Drops) {
+        if drops != Drops::default() {
+            self.dropped_too_large.increment(u64::from(drops.too_large));
+            self.dropped_expired.increment(u64::from(drops.expired));
+            self.dropped_qos0.increment(u64::from(drops.qos0));
+        }
+    }
+
+    /// Counts a publish that was accepted.
+    pub fn publish(&self, qos: QoS) {
+        if let Some(counter) = self.publishes.get(qos as usize) {
+            counter.increment(1);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Sessions come and go: a CONNECT finds its session or makes one and takes it over from whoever held it; the end of
+//! a connection leaves it kept, or removes it with all it had.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::state::{Link, PendingWill, SessionRef, Slot, State};
+use crate::auth::Principal;
+use crate::codec::{Connect, Reason, Subscribe, Unsubscribe};
+use crate::hub::{SubscriberId, SubscriptionOptions};
+use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind};
+
+/// What a connection's task holds of its session.
+pub(crate) struct Attached {
+    pub at: SessionRef,
+    /// Set when the connection must end: taken over, timed out, shut down.
+    pub kick: Rc<Cell<Option<Reason>>>,
+}
+
+impl State {
+    /// Joins a connection to the session of its client id [MQTT-3.1.2-4 to 6, MQTT-3.1.4-2, MQTT-3.1.4-3].
+    /// `assigned` says that the client id was chosen here.
+    pub fn attach(
+        &mut self,
+        connect: &Connect<'_>,
+        client_id: &str,
+        principal: Principal,
+        assigned: bool,
+    ) -> Attached {
+        let before = self.take_over(client_id);
+        let (at, session_present) = match before {
+            Some(at) if !connect.clean_start => (at, true),
+            Some(at) => {
+                self.remove(at);
+                (self.insert(client_id), false)
+            }
+            None => (self.insert(client_id), false),
+        };
+        let kick = Rc::new(Cell::new(None));
+        let attach = self.attach_options(connect, client_id, session_present, assigned);
+        let now_ms = self.now_ms;
+        if let Some(slot) = self.slot(at) {
+            slot.username = principal.username.map(Into::into);
+            slot.class = None;
+            slot.held = false;
+            slot.link = Some(Link {
+                kick: kick.clone(),
+                waker: None,
+            });
+            slot.session.attach(now_ms, connect, attach);
+        }
+        self.registry.attached(at.slot);
+        self.metrics.connections.increment(1.0);
+        self.arm(at);
+        Attached { at, kick }
+    }
+
+    fn attach_options(
+        &self,
+        connect: &Connect<'_>,
+        client_id: &str,
+        session_present: bool,
+        assigned: bool,
+    ) -> Attach {
+        let limits = &self.shared.config.limits;
+        let granted = match (limits.max_keep_alive_s, connect.keep_alive_s) {
+            (0, asked) => asked,
+            (most, 0) => most,
+            (most, asked) => asked.min(most),
+        };
+        Attach {
+            session_present,
+            keep_alive_s: granted,
+            assigned_client_id: assigned.then(|| client_id.into()),
+            max_session_expiry_s: limits.max_session_expiry_s,
+        }
+    }
+
+    /// Ends the connection that holds the session of `client_id`, if there is one.
+    fn take_over(&mut self, client_id: &str) -> Option<SessionRef> {
+        let slot = self.registry.find(client_id)?;
+        let generation = self.slots.get(slot as usize)?.generation;
+        let at = SessionRef { slot, generation };
+        if let Some(slot) = self.slot(at)
+            && slot.link.is_some()
+        {
+            slot.kick(Reason::SessionTakenOver);
+            self.end_of_connection(at, Detach::TakenOver);
+        }
+        if self.slot(at).is_some_and(|slot| !slot.session.is_persistent()) {
+            self.remove(at); // it ended with its connection
+            return None;
+        }
+        Some(at)
+    }
+
+    fn insert(&mut self, client_id: &str) -> SessionRef {
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let client_id: Arc<str> = client_id.into();
+        let slot = self.slots.insert(Slot {
+            generation,
+            session: Session::new(client_id.clone(), SessionLimits::from(&self.shared.config.limits)),
+            username: None,
+            link: None,
+            class: None,
+            armed_ms: u64::MAX,
+            held: false,
+            in_line: false,
+        }) as u32;
+        self.registry.insert(client_id, slot);
+        SessionRef { slot, generation }
+    }
+
+    /// The connection of session `at` is gone.
+    pub fn detach(&mut self, at: SessionRef, how: Detach) {
+        self.end_of_connection(at, how);
+        let Some(slot) = self.slot(at) else { return };
+        if slot.session.is_persistent() {
+            if let Some(evicted) = self.registry.detached(at.slot) {
+                self.evict(evicted);
+            }
+            self.arm(at);
+        } else {
+            self.remove(at);
+        }
+    }
+
+    /// What every end of a connection has in common.
+    fn end_of_connection(&mut self, at: SessionRef, how: Detach) {
+        let now_ms = self.now_ms;
+        let Some(slot) = self.slot(at) else { return };
+        slot.link = None;
+        slot.held = false;
+        let will = slot.session.detach(now_ms, how);
+        let client_id = slot.session.client_id_shared();
+        let username = slot.username.clone();
+        self.metrics.connections.decrement(1.0);
+        if let Some(will) = will {
+            self.wills.push_back(PendingWill {
+                client_id,
+                username,
+                will,
+            });
+        }
+    }
+
+    fn evict(&mut self, slot: u32) {
+        let Some(generation) = self.slots.get(slot as usize).map(|s| s.generation) else {
+            return;
+        };
+        tracing::warn!("limits.max_kept_sessions reached: the session that was left longest ago is dropped");
+        self.remove(SessionRef { slot, generation });
+    }
+
+    /// Removes a session with its subscriptions.
+    fn remove(&mut self, at: SessionRef) {
+        if self.slot(at).is_none() {
+            return;
+        }
+        let slot = self.slots.remove(at.slot as usize);
+        self.registry.remove(slot.session.client_id());
+        self.shared
+            .hub
+            .remove_all(slot.session.filters(), self.subscriber(at));
+    }
+
+    fn subscriber(&self, at: SessionRef) -> SubscriberId {
+        SubscriberId {
+            worker: self.id,
+            slot: at.slot,
+            generation: at.generation,
+        }
+    }
+
+    /// SUBSCRIBE: enters the filters, answers, and sends what is retained for them (section 3.8.4).
+    pub fn subscribe(&mut self, at: SessionRef, subscribe: &Subscribe<'_>) {
+        let who = self.subscriber(at);
+        let subscription_id = subscribe.properties.subscription_ids().next();
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut retained = Vec::new();
+        for asked in &subscribe.filters {
+            let Some(slot) = self.slot(at) else { return };
+            let mut options = SubscriptionOptions::new(asked, subscription_id);
+            if slot.session.is_bridge() {
+                options = options.for_bridge();
+            }
+            let reason = slot.session.admit_subscription(asked);
+            reasons.push(reason);
+            if reason as u8 >= 0x80 {
+                continue;
+            }
+            let is_new = self.shared.hub.subscribe(asked.filter, who, options);
+            if asked.wants_retained(is_new) {
+                retained.push((asked.filter.to_owned(), options));
+            }
+        }
+        if let Some(slot) = self.slot(at) {
+            slot.session.subscribed(subscribe.packet_id, reasons);
+        }
+        self.send_retained(at, retained);
+    }
+
+    fn send_retained(&mut self, at: SessionRef, wanted: Vec<(String, SubscriptionOptions)>) {
+        let now_ms = self.now_ms;
+        let who = self.subscriber(at);
+        let limit = self.shared.config.limits.max_queued_messages;
+        for (filter, options) in wanted {
+            for message in self.shared.hub.retained(&filter, limit) {
+                let Some(slot) = self.slot(at) else { return };
+                slot.session
+                    .deliver(now_ms, &message, &options.as_match(who), true);
+            }
+        }
+        if let Some(slot) = self.slot(at) {
+            slot.wake();
+        }
+    }
+
+    /// UNSUBSCRIBE (section 3.10.4).
+    pub fn unsubscribe(&mut self, at: SessionRef, unsubscribe: &Unsubscribe<'_>) {
+        let who = self.subscriber(at);
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in &unsubscribe.filters {
+            let existed = self.shared.hub.unsubscribe(filter, who);
+            if let Some(slot) = self.slot(at) {
+                slot.session.forget_subscription(filter);
+            }
+            reasons.push(match existed {
+                true => Reason::Success,
+                false => Reason::NoSubscriptionExisted,
+            });
+        }
+        if let Some(slot) = self.slot(at) {
+            slot.session.unsubscribed(unsubscribe.packet_id, reasons);
+            slot.wake();
+        }
+    }
+
+    /// Looks at the sessions whose deadline has come.
+    pub(super) fn fire_timers(&mut self) {
+        let now_ms = self.now_ms;
+        while let Some((slot, generation)) = self.timers.pop_due(now_ms) {
+            let at = SessionRef { slot, generation };
+            let Some(slot) = self.slot(at) else { continue };
+            slot.armed_ms = u64::MAX;
+            if slot.held {
+                slot.session.touch(now_ms);
+            }
+            match slot.session.handle_timeout(now_ms) {
+                Some(TimeoutKind::KeepAlive) => slot.kick(Reason::KeepAliveTimeout),
+                Some(TimeoutKind::Expired) => self.remove(at),
+                None => self.arm(at),
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One core: a thread with a current-thread runtime, the sessions whose client ids hash to it, one open chunk, one
+//! mailbox. What its connections read in one turn leaves as one chunk at the turn's end.
+
+mod acks;
+mod attach;
+mod mailbox;
+mod publish;
+mod serve;
+mod state;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+pub(crate) use attach::Attached;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use publish::Taken;
+pub(crate) use state::{SessionRef, State};
+
+use crate::auth::Authenticator;
+use crate::bus::report::{Outcome, ReportSlot};
+use crate::bus::{BusSender, Reports};
+use crate::classify::Classify;
+use crate::codec::Reason;
+use crate::config::Config;
+use crate::connection;
+use crate::fatal::{Fatal, FatalFlag};
+use crate::hub::Hub;
+
+/// Bytes that a worker reads at once, for whichever connection has something.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How often the timers are looked at: the grain of keep-alive and expiry.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How far a broker is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Serving.
+    Running = 0,
+    /// Nothing is read any more; what was accepted is decided and acknowledged.
+    Quiet = 1,
+    /// Connections say good-bye and close.
+    Closing = 2,
+    /// Workers end.
+    Ended = 3,
+}
+
+/// What all workers of a broker share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub classify: Arc<dyn Classify>,
+    pub auth: Arc<dyn Authenticator>,
+    pub hub: Hub,
+    pub mailboxes: Arc<[Arc<Mailbox>]>,
+    pub reports: Reports,
+    pub fatal: FatalFlag,
+    pub started: Instant,
+    /// Records of each worker that are not decided yet: what a stop waits for.
+    unsettled: Box<[AtomicUsize]>,
+    stage: AtomicU8,
+    home: ahash::RandomState,
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)] // called once, from Broker::start
+    pub fn new(
+        config: Config,
+        classify: Arc<dyn Classify>,
+        auth: Arc<dyn Authenticator>,
+        hub: Hub,
+        mailboxes: Arc<[Arc<Mailbox>]>,
+        reports: Reports,
+        fatal: FatalFlag,
+    ) -> Self {
+        Self {
+            unsettled: mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
+            stage: AtomicU8::new(Stage::Running as u8),
+            config,
+            classify,
+            auth,
+            hub,
+            mailboxes,
+            reports,
+            fatal,
+            started: Instant::now(),
+            home: ahash::RandomState::new(),
+        }
+    }
+
+    /// Goes on to `stage` and tells every worker.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+        for mailbox in self.mailboxes.iter() {
+            mailbox.wake();
+        }
+    }
+
+    /// Whether `stage` was entered.
+    pub fn is_past(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::Acquire) >= stage as u8
+    }
+
+    /// Records that were accepted and are not decided yet, over all workers, as of their last turns.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
+            .iter()
+            .map(|count| count.load(Ordering::Acquire))
+            .sum()
+    }
+
+    /// The worker on which the session of `client_id` lives, for good.
+    pub fn home_of(&self, client_id: &str) -> u16 {
+        let mut hasher = self.home.build_hasher();
+        hasher.write(client_id.as_bytes());
+        (hasher.finish() % self.mailboxes.len().max(1) as u64) as u16
+    }
+}
+
+/// One worker as its connections see it. Everything in it belongs to one thread.
+pub(crate) struct Worker {
+    pub id: u16,
+    pub shared: Arc<Shared>,
+    state: RefCell<State>,
+    scratch: Cell<Vec<u8>>,
+    slot: Arc<ReportSlot>,
+    reopened_seen: Cell<u64>,
+    flush_timer: Cell<bool>,
+    closing: Cell<bool>,
+}
+
+thread_local! {
+    /// The worker of this thread, for the runtime's hook.
+    static CURRENT: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// Starts the thread of worker `id`.
+pub(crate) fn spawn(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<JoinHandle<()>> {
+    let fatal = shared.fatal.clone();
+    std::thread::Builder::new()
+        .name(format!("worker-{id}"))
+        .spawn(move || {
+            let work = std::panic::AssertUnwindSafe(|| run(id, shared, sender));
+            match std::panic::catch_unwind(work) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => fatal.raise(Fatal::Worker(id, error.to_string())),
+                Err(_) => fatal.raise(Fatal::Worker(id, "panic".to_owned())),
+            }
+        })
+}
+
+fn run(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(|| {
+            CURRENT.with_borrow(|worker| {
+                if let Some(worker) = worker {
+                    worker.end_of_turn();
+                }
+            });
+        })
+        .build()?;
+    let slot = shared
+        .reports
+        .slot(id)
+        .ok_or_else(|| io::Error::other("no report slot"))?;
+    let worker = Rc::new(Worker {
+        id,
+        state: RefCell::new(State::new(id, shared.clone(), sender)),
+        shared,
+        scratch: Cell::new(vec![0; SCRATCH_BYTES]),
+        slot,
+        reopened_seen: Cell::new(0),
+        flush_timer: Cell::new(false),
+        closing: Cell::new(false),
+    });
+    worker.tick();
+    CURRENT.set(Some(worker.clone()));
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(worker.control()));
+    CURRENT.set(None);
+    drop(local); // connections are dropped here, with the runtime still there
+    Ok(())
+}
+
+impl Worker {
+    /// The worker's own things. Never held across an await; connections are polled one at a time.
+    pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.borrow_mut())
+    }
+
+    /// The same for a drop, which may come while the things are in use.
+    pub fn try_with(&self, act: impl FnOnce(&mut State)) {
+        if let Ok(mut state) = self.state.try_borrow_mut() {
+            act(&mut state);
+        }
+    }
+
+    /// Reads the clock for this turn.
+    pub fn tick(&self) {
+        let now_ms = self.shared.started.elapsed().as_millis() as u64;
+        let wall_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.with(|state| {
+            state.now_ms = now_ms;
+            state.wall_ms = wall_ms;
+        });
+    }
+
+    /// Lends the read buffer; it must come back by [`Worker::return_scratch`].
+    pub fn lend_scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.resize(SCRATCH_BYTES, 0); // no-op but for a buffer that a panicking connection took with it
+        scratch
+    }
+
+    /// Gives the read buffer back.
+    pub fn return_scratch(&self, scratch: Vec<u8>) {
+        self.scratch.set(scratch);
+    }
+
+    /// Nothing is ready any more: what this turn gathered leaves. While a chunk of this worker is in flight the open
+    /// one waits for more, but not for longer than `bus.max_wait_ms`.
+    fn end_of_turn(&self) {
+        self.with(|state| {
+            state.publish_wills();
+            state.send_outbox();
+            let config = &self.shared.config.bus;
+            let waits = state.sender.in_flight() > 0
+                && state.open.bytes() < config.chunk_bytes / 2
+                && state.now_ms.saturating_sub(state.opened_ms) < config.max_wait_ms;
+            if !state.open.is_empty() && (waits || !state.flush()) && !self.flush_timer.replace(true) {
+                self.slot.waker.wake();
+            }
+            if !state.held.is_empty() && state.sender.has_room() {
+                state.wake_held();
+            }
+            let unsettled = state.open.len() as usize + state.acks.owed() + state.wills.len();
+            if let Some(counter) = self.shared.unsettled.get(usize::from(self.id)) {
+                counter.store(unsettled, Ordering::Release);
+            }
+        });
+    }
+
+    /// Runs until the broker stops: takes mail and reports, fires timers.
+    async fn control(self: Rc<Self>) {
+        let mut ticker = interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let flush_after = Duration::from_millis(self.shared.config.bus.max_wait_ms.max(1));
+        let mut flush_timer = std::pin::pin!(sleep(flush_after));
+        poll_fn(|cx| {
+            self.slot.waker.register(cx.waker());
+            self.tick();
+            if ticker.poll_tick(cx).is_ready() {
+                while ticker.poll_tick(cx).is_ready() {}
+                self.with(|state| {
+                    state.fire_timers();
+                    state.observe();
+                });
+            }
+            if self.flush_timer.get() && flush_timer.as_mut().poll(cx).is_ready() {
+                flush_timer
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + flush_after);
+                self.flush_timer.set(false);
+            }
+            self.take_reports();
+            self.take_mail()
+        })
+        .await;
+    }
+
+    fn take_reports(&self) {
+        self.with(|state| {
+            let mut reports = std::mem::take(&mut state.reports);
+            self.slot.take(&mut reports);
+            for report in reports.drain(..) {
+                let Some((owed, opened_ms)) = state.acks.settle(report.number, report.index) else {
+                    continue;
+                };
+                let waited = state.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
+                state.metrics.ack_seconds.record(waited);
+                let result = match report.outcome {
+                    Outcome::InKafka => Ok(()),
+                    Outcome::Refused => Err(Reason::QuotaExceeded),
+                };
+                state.settle(owed, result);
+            }
+            state.reports = reports;
+            let now_ms = state.now_ms;
+            let _ = state.sender.poll(now_ms); // a dead bus has raised its fault; nothing is acknowledged after it
+            let reopened = self.shared.reports.reopened_count();
+            if self.reopened_seen.replace(reopened) != reopened {
+                state.wake_gated();
+            }
+        });
+    }
+
+    fn take_mail(self: &Rc<Self>) -> Poll<()> {
+        let Some(mailbox) = self.shared.mailboxes.get(usize::from(self.id)) else {
+            return Poll::Ready(());
+        };
+        let mail = mailbox.take();
+        if !mail.deliveries.is_empty() {
+            self.with(|state| {
+                for delivery in &mail.deliveries {
+                    state.deliver(&delivery.message, &delivery.to);
+                }
+            });
+        }
+        let quiet = self.shared.is_past(Stage::Quiet);
+        for socket in mail.sockets {
+            if !quiet {
+                tokio::task::spawn_local(connection::serve(self.clone(), socket));
+            }
+        }
+        if self.shared.is_past(Stage::Closing) && !self.closing.replace(true) {
+            self.with(|state| state.kick_all(Reason::ServerShuttingDown));
+        }
+        match self.shared.is_past(Stage::Ended) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}

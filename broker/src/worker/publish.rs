@@ -1,0 +1,267 @@
+//! An accepted publish: into the open chunk, to the subscribers, into the retained messages, in one step that either
+//! happens whole or not at all.
+
+use std::sync::Arc;
+
+use super::acks::Owed;
+use super::mailbox::Delivery;
+use super::state::{PendingWill, SessionRef, State};
+use crate::classify::{Class, Publisher};
+use crate::codec::{Packet, Publish, QoS, Reason};
+use crate::hub::{Match, SubscriberId};
+use crate::record::{HEAD_BYTES, Record};
+use crate::session::{Delivered, Message, Request, Settled, Violation};
+
+/// What became of a PUBLISH that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in the open chunk, or it was one that we had already.
+    Yes,
+    /// Something is full: keep it, read no further PUBLISH, and try again when woken.
+    Held,
+}
+
+/// Who publishes: a connected client, or the broker for one that is gone.
+struct From<'a> {
+    client_id: &'a str,
+    username: Option<&'a str>,
+    subscriber: Option<SubscriberId>,
+}
+
+impl State {
+    /// Takes a PUBLISH of session `at`, if there is room for it. The decision falls before anything is changed.
+    pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+        let shared = self.shared.clone();
+        let Some(slot) = self.slot(at) else {
+            return Ok(Taken::Yes);
+        };
+        if publish.qos != QoS::AtMostOnce && !slot.session.can_take_publish() {
+            return Ok(Taken::Held); // settling wakes the connection
+        }
+        let class = slot.class(&shared, publish.topic).clone();
+        if !shared.classify.is_open(&class) {
+            if !std::mem::replace(&mut slot.in_line, true) {
+                self.gated.push(at);
+            }
+            return Ok(Taken::Held);
+        }
+        let bytes = record_bytes(
+            slot.session.client_id(),
+            slot.username.as_deref(),
+            &class,
+            &publish,
+        );
+        if !self.make_room(bytes) {
+            if let Some(slot) = self.slot(at)
+                && !std::mem::replace(&mut slot.in_line, true)
+            {
+                self.held.push_back(at);
+            }
+            return Ok(Taken::Held);
+        }
+        let (now_ms, worker) = (self.now_ms, self.id);
+        let Some(slot) = self.slot(at) else {
+            return Ok(Taken::Yes);
+        };
+        let request = slot.session.handle_packet(now_ms, Packet::Publish(publish))?;
+        let Request::Publish { ticket, publish } = request else {
+            slot.wake();
+            return Ok(Taken::Yes);
+        };
+        let client_id = slot.session.client_id_shared();
+        let username = slot.username.clone();
+        let from = From {
+            client_id: &client_id,
+            username: username.as_deref(),
+            subscriber: Some(SubscriberId {
+                worker,
+                slot: at.slot,
+                generation: at.generation,
+            }),
+        };
+        let index = self.append(&from, &class, &publish);
+        if let (Some(ticket), Some(index)) = (ticket, index) {
+            self.owed.push(Owed {
+                slot: at.slot,
+                generation: at.generation,
+                ticket,
+                index,
+                level: class.level,
+            });
+        }
+        self.fan_out(&from, &publish);
+        Ok(Taken::Yes)
+    }
+
+    /// Whether a record of `bytes` fits into the open chunk, which is sent to make room if it must be.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        let fits = self.open.is_empty() || self.open.bytes() + bytes <= self.shared.config.bus.chunk_bytes;
+        fits || self.flush()
+    }
+
+    /// Writes the record into the open chunk. There is room: the caller made it.
+    fn append(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+        if self.open.is_empty() {
+            self.opened_ms = self.now_ms;
+        }
+        let properties = publish.properties.as_bytes();
+        let record = Record {
+            qos: publish.qos,
+            retain: publish.retain,
+            level: class.level,
+            packet_id: publish.packet_id.map_or(0, u16::from),
+            arrival_ms: self.wall_ms,
+            generation: class.generation,
+            routes: class.routes.clone(),
+            client_id: from.client_id,
+            username: from.username,
+            topic: publish.topic,
+            properties: (!properties.is_empty()).then_some(properties),
+            payload: publish.payload,
+        };
+        self.metrics.publish(publish.qos);
+        self.open.push(&record).ok()
+    }
+
+    /// Gives the publish to its subscribers and to the retained messages. It is copied only if there is one.
+    fn fan_out(&mut self, from: &From<'_>, publish: &Publish<'_>) {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        self.hub.matches(publish.topic, &mut matches);
+        if !matches.is_empty() || publish.retain {
+            let message = Arc::new(Message::from_publish(publish, from.subscriber, self.now_ms));
+            if publish.retain && self.shared.hub.retain(message.clone()).is_err() {
+                tracing::warn!(
+                    "limits.max_retained_messages or max_retained_bytes reached: a message is not retained"
+                );
+            }
+            for to in matches.drain(..) {
+                self.route(&message, to);
+            }
+        }
+        self.matches = matches;
+    }
+
+    fn route(&mut self, message: &Arc<Message>, to: Match) {
+        if to.no_local && message.publisher == Some(to.who) {
+            return;
+        }
+        if to.who.worker == self.id {
+            self.deliver(message, &to);
+        } else if let Some(batch) = self.outbox.get_mut(usize::from(to.who.worker)) {
+            batch.push(Delivery {
+                message: message.clone(),
+                to,
+            });
+        }
+    }
+
+    /// Queues `message` for a session of this worker.
+    pub(super) fn deliver(&mut self, message: &Arc<Message>, to: &Match) {
+        let now_ms = self.now_ms;
+        let at = SessionRef {
+            slot: to.who.slot,
+            generation: to.who.generation,
+        };
+        let Some(slot) = self.slot(at) else { return };
+        match slot.session.deliver(now_ms, message, to, false) {
+            Delivered::Queued => {
+                slot.wake();
+                self.metrics.deliveries.increment(1);
+            }
+            Delivered::DroppedQoS0 => self.metrics.dropped_qos0.increment(1),
+            Delivered::DroppedFull => self.metrics.dropped_full.increment(1),
+            Delivered::Expired => self.metrics.dropped_expired.increment(1),
+        }
+    }
+
+    /// Hands what was gathered for other workers to their mailboxes.
+    pub(super) fn send_outbox(&mut self) {
+        for (worker, batch) in self.outbox.iter_mut().enumerate() {
+            if batch.is_empty() {
+                continue;
+            }
+            if let Some(mailbox) = self.shared.mailboxes.get(worker) {
+                let lost = mailbox.put_deliveries(batch);
+                self.metrics.dropped_mailbox.increment(lost as u64);
+            }
+            batch.clear();
+        }
+    }
+
+    /// Sends the open chunk if the bus has room for it, and settles what is due at level `received`.
+    pub(super) fn flush(&mut self) -> bool {
+        if self.open.is_empty() {
+            return true;
+        }
+        let Ok(number) = self.sender.send(self.now_ms, &mut self.open) else {
+            return false; // full: try again when woken; dead: the process is about to end, nothing is acknowledged
+        };
+        self.metrics.chunks.increment(1);
+        let mut settled = std::mem::take(&mut self.settled);
+        self.acks
+            .sent(number, self.opened_ms, &mut self.owed, &mut settled);
+        let waited = self.now_ms.saturating_sub(self.opened_ms) as f64 / 1_000.0;
+        self.metrics.ack_seconds.record_many(waited, settled.len());
+        for owed in settled.drain(..) {
+            self.settle(owed, Ok(()));
+        }
+        self.settled = settled;
+        true
+    }
+
+    /// Tells the session of `owed` what became of its publish.
+    pub(super) fn settle(&mut self, owed: Owed, result: Result<(), Reason>) {
+        let at = SessionRef {
+            slot: owed.slot,
+            generation: owed.generation,
+        };
+        let Some(slot) = self.slot(at) else { return };
+        match slot.session.settle(owed.ticket, result) {
+            Settled::Close => slot.kick(Reason::QuotaExceeded),
+            _ => slot.wake(),
+        }
+    }
+
+    /// Publishes wills that are due, as long as there is room.
+    pub(super) fn publish_wills(&mut self) {
+        while let Some(pending) = self.wills.pop_front() {
+            if let Err(pending) = self.publish_will(pending) {
+                self.wills.push_front(pending);
+                return;
+            }
+        }
+    }
+
+    fn publish_will(&mut self, pending: PendingWill) -> Result<(), PendingWill> {
+        let publish = pending.will.as_publish();
+        let publisher = Publisher {
+            client_id: &pending.client_id,
+            username: pending.username.as_deref(),
+        };
+        let class = self.shared.classify.classify(publisher, publish.topic);
+        let bytes = record_bytes(&pending.client_id, pending.username.as_deref(), &class, &publish);
+        if !self.shared.classify.is_open(&class) || !self.make_room(bytes) {
+            return Err(pending);
+        }
+        let from = From {
+            client_id: &pending.client_id,
+            username: pending.username.as_deref(),
+            subscriber: None,
+        };
+        self.append(&from, &class, &publish);
+        self.fan_out(&from, &publish);
+        Ok(())
+    }
+}
+
+/// Bytes of the record that `publish` becomes.
+fn record_bytes(client_id: &str, username: Option<&str>, class: &Class, publish: &Publish<'_>) -> usize {
+    HEAD_BYTES
+        + 2 * class.routes.len()
+        + client_id.len()
+        + username.map_or(0, str::len)
+        + publish.topic.len()
+        + publish.properties.as_bytes().len()
+        + publish.payload.len()
+}

@@ -1,0 +1,92 @@
+//! What a connection's task asks of its session: bytes came, a packet came, what is there to send.
+
+use std::task::Waker;
+
+use super::state::{SessionRef, State};
+use crate::codec::{Packet, Reason};
+use crate::session::{Request, Violation};
+
+impl State {
+    /// Milliseconds since the broker started, as of this turn.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The connection's task runs for the first time: from now on it is woken through `waker`.
+    pub fn register(&mut self, at: SessionRef, waker: Waker) {
+        if let Some(link) = self.slot(at).and_then(|slot| slot.link.as_mut()) {
+            link.waker = Some(waker);
+        }
+    }
+
+    /// Bytes came: keep-alive starts again. The timers stay as they are.
+    pub fn touch(&mut self, at: SessionRef, bytes: usize) {
+        let now_ms = self.now_ms;
+        self.metrics.bytes_received.increment(bytes as u64);
+        if let Some(slot) = self.slot(at) {
+            slot.session.touch(now_ms);
+        }
+    }
+
+    /// Whether reading has stopped for want of room: keep-alive does not run against the client then [MQTT-3.1.2-22].
+    pub fn set_held(&mut self, at: SessionRef, held: bool) {
+        if let Some(slot) = self.slot(at) {
+            slot.held = held;
+        }
+    }
+
+    /// Counts a packet by the first byte of its frame.
+    pub fn count_packet(&mut self, first_byte: u8) {
+        self.metrics.packet(first_byte);
+    }
+
+    /// Counts a CONNECT of `bytes`.
+    pub fn count_connect(&mut self, bytes: usize) {
+        self.metrics.packet(0x10);
+        self.metrics.bytes_received.increment(bytes as u64);
+    }
+
+    /// Counts a CONNECT that was refused.
+    pub fn count_refused(&mut self) {
+        self.metrics.connects_refused.increment(1);
+    }
+
+    /// Counts bytes that were written.
+    pub fn sent(&mut self, bytes: usize) {
+        self.metrics.bytes_sent.increment(bytes as u64);
+    }
+
+    /// Appends what session `at` has to send to `out`, up to about `soft_limit` bytes.
+    pub fn transmit(&mut self, at: SessionRef, out: &mut Vec<u8>, soft_limit: usize) {
+        let now_ms = self.now_ms;
+        if let Some(slot) = self.slot(at)
+            && slot.session.wants_transmit()
+        {
+            slot.session.poll_transmit(now_ms, out, soft_limit);
+            let drops = slot.session.take_drops();
+            self.metrics.dropped(drops);
+        }
+    }
+
+    /// Handles any packet but PUBLISH. `Some(with_will)`: it was DISCONNECT.
+    pub fn control_packet(&mut self, at: SessionRef, packet: Packet<'_>) -> Result<Option<bool>, Violation> {
+        let now_ms = self.now_ms;
+        let Some(slot) = self.slot(at) else {
+            return Ok(None);
+        };
+        match slot.session.handle_packet(now_ms, packet)? {
+            Request::Subscribe(subscribe) => self.subscribe(at, &subscribe),
+            Request::Unsubscribe(unsubscribe) => self.unsubscribe(at, &unsubscribe),
+            Request::Disconnect { with_will } => return Ok(Some(with_will)),
+            Request::None | Request::Publish { .. } => {}
+        }
+        Ok(None)
+    }
+
+    /// Ends every connection for `reason`.
+    pub(super) fn kick_all(&mut self, reason: Reason) {
+        for (_, slot) in &self.slots {
+            slot.kick(reason);
+        }
+    }
+}

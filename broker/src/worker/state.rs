@@ -1,0 +1,204 @@
+//! What one worker owns: its sessions, its open chunk, its timers. All of it is touched by one thread only; nothing
+//! here reads a socket or a clock.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::Shared;
+use super::acks::{Acks, Owed};
+use super::mailbox::Delivery;
+use super::timers::Timers;
+use crate::bus::{BusSender, ChunkBuilder, Report};
+use crate::classify::{Class, Publisher};
+use crate::codec::Reason;
+use crate::hub::registry::Registry;
+use crate::hub::{HubReader, Match};
+use crate::metrics::WorkerMetrics;
+use crate::session::{Session, WillMessage};
+
+/// Held connections that are woken at a time when room comes free.
+const WAKE_AT_ONCE: usize = 64;
+
+/// Names a session of this worker; a session that took the place of another has another generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// One session and what belongs to it.
+pub(super) struct Slot {
+    pub generation: u32,
+    pub session: Session,
+    pub username: Option<Box<str>>,
+    pub link: Option<Link>,
+    /// The last topic it published on, and where that goes.
+    pub class: Option<Box<(Box<str>, Class)>>,
+    /// When the timers look at it next.
+    pub armed_ms: u64,
+    /// Forebay itself has stopped reading: its keep-alive does not run.
+    pub held: bool,
+    /// It stands in the line of those that wait for room, or for a route.
+    pub in_line: bool,
+}
+
+/// The session's way to its connection's task.
+pub(super) struct Link {
+    pub kick: Rc<Cell<Option<Reason>>>,
+    pub waker: Option<Waker>,
+}
+
+/// A will that waits for room in a chunk.
+pub(super) struct PendingWill {
+    pub client_id: Arc<str>,
+    pub username: Option<Box<str>>,
+    pub will: WillMessage,
+}
+
+/// The worker's own things.
+pub(crate) struct State {
+    pub(super) id: u16,
+    pub(super) shared: Arc<Shared>,
+    /// Monotonic milliseconds since the broker started, as of this turn.
+    pub(super) now_ms: u64,
+    /// Milliseconds since 1970, as of this turn.
+    pub(super) wall_ms: u64,
+    pub(super) slots: Slab<Slot>,
+    pub(super) next_generation: u32,
+    pub(super) registry: Registry,
+    pub(super) hub: HubReader,
+    pub(super) open: ChunkBuilder,
+    pub(super) opened_ms: u64,
+    pub(super) owed: Vec<Owed>,
+    pub(super) sender: BusSender,
+    pub(super) acks: Acks,
+    pub(super) settled: Vec<Owed>,
+    pub(super) reports: Vec<Report>,
+    pub(super) matches: Vec<Match>,
+    pub(super) outbox: Vec<Vec<Delivery>>,
+    pub(super) timers: Timers,
+    /// Connections that wait for room on the bus, first come first served.
+    pub(super) held: VecDeque<SessionRef>,
+    /// Connections that wait for a route to open.
+    pub(super) gated: Vec<SessionRef>,
+    pub(super) wills: VecDeque<PendingWill>,
+    pub(super) metrics: WorkerMetrics,
+}
+
+impl State {
+    pub fn new(id: u16, shared: Arc<Shared>, sender: BusSender) -> Self {
+        let workers = shared.mailboxes.len();
+        Self {
+            id,
+            now_ms: 0,
+            wall_ms: 0,
+            slots: Slab::new(),
+            next_generation: 0,
+            registry: Registry::new(shared.config.limits.max_kept_sessions.div_ceil(workers.max(1))),
+            hub: shared.hub.reader(),
+            open: ChunkBuilder::new(shared.config.bus.chunk_bytes),
+            opened_ms: 0,
+            owed: Vec::new(),
+            sender,
+            acks: Acks::default(),
+            settled: Vec::new(),
+            reports: Vec::new(),
+            matches: Vec::new(),
+            outbox: (0..workers).map(|_| Vec::new()).collect(),
+            timers: Timers::default(),
+            held: VecDeque::new(),
+            gated: Vec::new(),
+            wills: VecDeque::new(),
+            metrics: WorkerMetrics::new(id),
+            shared,
+        }
+    }
+
+    /// The session `at`, unless another took its place.
+    pub(super) fn slot(&mut self, at: SessionRef) -> Option<&mut Slot> {
+        self.slots
+            .get_mut(at.slot as usize)
+            .filter(|slot| slot.generation == at.generation)
+    }
+
+    /// Puts the session's next deadline into the timers, unless they look at it before that anyway.
+    pub(super) fn arm(&mut self, at: SessionRef) {
+        let Some(slot) = self.slot(at) else { return };
+        if let Some(deadline_ms) = slot.session.poll_timeout()
+            && deadline_ms < slot.armed_ms
+        {
+            slot.armed_ms = deadline_ms;
+            self.timers.arm(deadline_ms, at.slot, at.generation);
+        }
+    }
+
+    /// Wakes connections that wait for room, as long as there is some.
+    pub(super) fn wake_held(&mut self) {
+        for _ in 0..self.held.len().min(WAKE_AT_ONCE) {
+            if let Some(at) = self.held.pop_front()
+                && let Some(slot) = self.slot(at)
+            {
+                slot.in_line = false;
+                slot.wake();
+            }
+        }
+    }
+
+    /// Wakes connections that wait for a route.
+    pub(super) fn wake_gated(&mut self) {
+        for at in std::mem::take(&mut self.gated) {
+            if let Some(slot) = self.slot(at) {
+                slot.in_line = false;
+                slot.wake();
+            }
+        }
+    }
+
+    /// Brings gauges up to date; called by the ticker, not by packets.
+    pub(super) fn observe(&self) {
+        self.metrics.sessions.set(self.slots.len() as f64);
+        self.metrics.held.set((self.held.len() + self.gated.len()) as f64);
+        self.metrics.chunks_in_flight.set(self.sender.in_flight() as f64);
+        self.metrics.acks_waiting.set(self.acks.owed() as f64);
+    }
+}
+
+impl Slot {
+    /// Lets the connection's task run.
+    pub fn wake(&self) {
+        if let Some(waker) = self.link.as_ref().and_then(|link| link.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connection for `reason`; its task says good-bye and closes.
+    pub fn kick(&self, reason: Reason) {
+        if let Some(link) = &self.link {
+            link.kick.set(Some(reason));
+            self.wake();
+        }
+    }
+
+    /// Where a publish on `topic` goes: the last answer if it still holds.
+    pub fn class(&mut self, shared: &Shared, topic: &str) -> &Class {
+        let generation = shared.classify.generation();
+        let known = self
+            .class
+            .take()
+            .filter(|known| known.1.generation == generation && *known.0 == *topic);
+        let username = self.username.as_deref();
+        let client_id = self.session.client_id();
+        &self
+            .class
+            .insert(known.unwrap_or_else(|| {
+                let publisher = Publisher { client_id, username };
+                Box::new((topic.into(), shared.classify.classify(publisher, topic)))
+            }))
+            .1
+    }
+}

@@ -1,0 +1,388 @@
+//! A broker with a reader of its log in the test's hands, and a raw client.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use forebay_broker::Broker;
+use forebay_broker::auth::ListenerRules;
+use forebay_broker::bus::{Outcome, Report};
+use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
+use forebay_broker::codec::{
+    self, Ack, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish,
+};
+use forebay_broker::codec::{QoS, Reason, Version};
+use forebay_broker::config::{Config, ListenerConfig};
+use forebay_broker::spool::LogReader;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits for a condition.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One level for all; `stuck/` topics can be closed.
+struct OneLevel {
+    level: Level,
+    open: Arc<AtomicBool>,
+}
+
+impl Classify for OneLevel {
+    fn generation(&self) -> u32 {
+        0
+    }
+
+    fn classify(&self, _publisher: Publisher<'_>, topic: &str) -> Class {
+        Class {
+            generation: 0,
+            level: self.level,
+            routes: RouteIds::from_slice(&[u16::from(topic.starts_with("stuck/"))]),
+        }
+    }
+
+    fn is_open(&self, class: &Class) -> bool {
+        class.routes[0] == 0 || self.open.load(Ordering::Acquire)
+    }
+}
+
+pub struct TestBroker {
+    broker: Broker,
+    reader: Mutex<Box<dyn LogReader>>,
+    open: Arc<AtomicBool>,
+    pub address: SocketAddr,
+}
+
+/// A record as the log's reader saw it.
+#[derive(Debug)]
+pub struct Seen {
+    worker: u16,
+    number: u64,
+    index: u32,
+    pub payload: Vec<u8>,
+}
+
+pub struct Ended {
+    pub undecided: usize,
+    pub records: usize,
+}
+
+impl TestBroker {
+    pub fn start(change: impl FnOnce(&mut Config), level: Level) -> Self {
+        let mut config = Config {
+            workers: 2,
+            listeners: vec![ListenerConfig {
+                name: "test".into(),
+                bind: "127.0.0.1:0".parse().unwrap(),
+                allow_anonymous: true,
+                loopback_only: true,
+            }],
+            ..Config::default()
+        };
+        change(&mut config);
+        let open = Arc::new(AtomicBool::new(true));
+        let classify = OneLevel {
+            level,
+            open: open.clone(),
+        };
+        let mut broker = Broker::start(config, Arc::new(classify), Arc::new(ListenerRules)).unwrap();
+        let reader = Mutex::new(broker.log_reader());
+        broker.open().unwrap();
+        let address = broker.addresses()[0].1;
+        Self {
+            broker,
+            reader,
+            open,
+            address,
+        }
+    }
+
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Release);
+        self.broker.reports().reopened();
+    }
+
+    /// Reads the log until `count` records came.
+    pub fn records(&self, count: usize) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        let start = Instant::now();
+        while seen.len() < count {
+            assert!(
+                start.elapsed() < DEADLINE,
+                "{} of {count} records came",
+                seen.len()
+            );
+            seen.extend(self.read(Duration::from_millis(50)));
+        }
+        assert_eq!(seen.len(), count);
+        seen
+    }
+
+    fn read(&self, timeout: Duration) -> Vec<Seen> {
+        let mut reader = self.reader.lock().unwrap();
+        let Ok(Some(entry)) = reader.read(timeout) else {
+            return Vec::new();
+        };
+        let chunk = &entry.chunk;
+        reader
+            .commit(entry.first.sequence + u64::from(chunk.count()))
+            .unwrap();
+        chunk
+            .records()
+            .enumerate()
+            .map(|(index, record)| Seen {
+                worker: chunk.worker(),
+                number: chunk.number(),
+                index: index as u32,
+                payload: record.unwrap().payload.to_vec(),
+            })
+            .collect()
+    }
+
+    /// Reads and commits one chunk; its records.
+    pub fn commit_some(&self, timeout: Duration) -> usize {
+        let count = self.read(timeout).len();
+        assert!(count > 0, "nothing more came into the log");
+        count
+    }
+
+    pub fn report(&self, record: &Seen, outcome: Outcome) {
+        let report = Report {
+            number: record.number,
+            index: record.index,
+            outcome,
+        };
+        self.broker.reports().send(record.worker, &mut vec![report]);
+    }
+
+    pub fn stop(self) -> Ended {
+        let stopped = self.broker.stop(Duration::from_secs(5));
+        let mut records = 0;
+        let mut reader = self.reader.into_inner().unwrap();
+        while let Ok(Some(entry)) = reader.read(Duration::from_millis(10)) {
+            records += entry.chunk.count() as usize;
+        }
+        Ended {
+            undecided: stopped.undecided,
+            records,
+        }
+    }
+}
+
+/// What a client was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    Puback(u16, Reason),
+    Pubrec(u16, Reason),
+    Pubcomp(u16, Reason),
+    Pingresp,
+    Disconnect(Reason),
+    Closed,
+    Other(String),
+}
+
+pub struct Client {
+    stream: TcpStream,
+    version: Version,
+    read: Vec<u8>,
+    pub session_present: bool,
+}
+
+impl Client {
+    pub fn open(broker: &TestBroker) -> Self {
+        let stream = TcpStream::connect(broker.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self {
+            stream,
+            version: Version::V311,
+            read: Vec::new(),
+            session_present: false,
+        }
+    }
+
+    pub fn connect(broker: &TestBroker, id: &str, version: Version) -> Self {
+        Self::join(broker, id, version, true).expect("connected")
+    }
+
+    pub fn connect_kept(broker: &TestBroker, id: &str, version: Version) -> Self {
+        Self::join(broker, id, version, false).expect("connected")
+    }
+
+    pub fn try_connect(broker: &TestBroker, id: &str, version: Version) -> Option<Self> {
+        Self::join(broker, id, version, true)
+    }
+
+    fn join(broker: &TestBroker, id: &str, version: Version, clean_start: bool) -> Option<Self> {
+        let mut client = Self::open(broker);
+        client.version = version;
+        let mut properties = PropertiesBuf::default();
+        if version == Version::V5 && !clean_start {
+            properties.push(Property::SessionExpiryInterval(60));
+        }
+        let connect = Packet::Connect(Connect {
+            version,
+            bridge: false,
+            clean_start,
+            keep_alive_s: 60,
+            client_id: id,
+            will: None,
+            username: None,
+            password: None,
+            properties: properties.as_properties(),
+        });
+        let mut out = Vec::new();
+        codec::encode(version, &connect, &mut out).unwrap();
+        client.stream.write_all(&out).ok()?;
+        let frame = client.frame()?;
+        let Ok(Packet::Connack(connack)) = codec::decode(version, &frame) else {
+            panic!("not a CONNACK: {frame:?}");
+        };
+        assert_eq!(connack.reason, Reason::Success);
+        client.session_present = connack.session_present;
+        Some(client)
+    }
+
+    pub fn publish_frame(
+        version: Version,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+        id: u16,
+        dup: bool,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        let publish = Packet::Publish(Publish {
+            dup,
+            qos,
+            retain: false,
+            topic,
+            packet_id: PacketId::new(id),
+            payload,
+            properties: Properties::EMPTY,
+        });
+        codec::encode(version, &publish, &mut out).unwrap();
+        out
+    }
+
+    pub fn publish(&mut self, topic: &str, payload: &[u8], qos: QoS, id: u16) {
+        let frame = Self::publish_frame(self.version, topic, payload, qos, id, false);
+        self.send_raw(&frame);
+    }
+
+    pub fn publish_dup(&mut self, topic: &str, payload: &[u8], qos: QoS, id: u16) {
+        let frame = Self::publish_frame(self.version, topic, payload, qos, id, true);
+        self.send_raw(&frame);
+    }
+
+    pub fn try_publish(&mut self, topic: &str, payload: &[u8], qos: QoS, id: u16) -> bool {
+        let frame = Self::publish_frame(self.version, topic, payload, qos, id, false);
+        self.stream.write_all(&frame).is_ok()
+    }
+
+    pub fn set_write_timeout(&mut self, timeout: Duration) {
+        self.stream.set_write_timeout(Some(timeout)).unwrap();
+    }
+
+    pub fn pubrel(&mut self, id: u16) {
+        let mut out = Vec::new();
+        let pubrel = Packet::Pubrel(Ack {
+            packet_id: PacketId::new(id).unwrap(),
+            reason: Reason::Success,
+            properties: Properties::EMPTY,
+        });
+        codec::encode(self.version, &pubrel, &mut out).unwrap();
+        self.send_raw(&out);
+    }
+
+    pub fn ping(&mut self) {
+        self.send_raw(&[0xC0, 0]);
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next whole frame; `None` when the broker closed.
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Ok(Some(len)) = codec::frame_len(&self.read, 1 << 20)
+                && self.read.len() >= len
+            {
+                return Some(self.read.drain(..len).collect());
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.read.extend_from_slice(&buffer[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                    return None;
+                }
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    pub fn receive(&mut self) -> Received {
+        let Some(frame) = self.frame() else {
+            return Received::Closed;
+        };
+        match codec::decode(self.version, &frame).unwrap() {
+            Packet::Puback(ack) => Received::Puback(ack.packet_id.get(), ack.reason),
+            Packet::Pubrec(ack) => Received::Pubrec(ack.packet_id.get(), ack.reason),
+            Packet::Pubcomp(ack) => Received::Pubcomp(ack.packet_id.get(), ack.reason),
+            Packet::Pingresp => Received::Pingresp,
+            Packet::Disconnect(disconnect) => Received::Disconnect(disconnect.reason),
+            other => Received::Other(format!("{other:?}")),
+        }
+    }
+
+    /// Nothing comes for a while.
+    pub fn expect_silence(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte);
+        assert!(
+            matches!(&read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)),
+            "something came: {read:?}"
+        );
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    }
+
+    /// PUBACKs that come until none came for `quiet`.
+    pub fn drain_pubacks(&mut self, quiet: Duration) -> u16 {
+        self.drain_pubacks_until(u16::MAX, quiet)
+    }
+
+    /// PUBACKs that come, at most `most`, each within `quiet`.
+    pub fn drain_pubacks_until(&mut self, most: u16, quiet: Duration) -> u16 {
+        self.stream.set_read_timeout(Some(quiet)).unwrap();
+        let mut count = 0;
+        while count < most {
+            while self.read.len() >= 4 && count < most {
+                self.read.drain(..4);
+                count += 1;
+            }
+            let mut buffer = [0; 4096];
+            if count < most {
+                match self.stream.read(&mut buffer) {
+                    Ok(read) if read > 0 => self.read.extend_from_slice(&buffer[..read]),
+                    _ => break,
+                }
+            }
+        }
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        count
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
