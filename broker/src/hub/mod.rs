@@ -154,9 +154,9 @@ impl Hub {
         let mut filters = filters.peekable();
         if filters.peek().is_some() {
             self.write(|subscriptions| {
-                filters.for_each(|filter| {
+                for filter in filters {
                     subscriptions.remove(filter, who);
-                })
+                }
             });
         }
     }

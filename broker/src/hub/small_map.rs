@@ -83,13 +83,28 @@ impl<K: Hash + Eq + Clone, V: Clone> SmallMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        if self.get(key).is_none() {
-            let (key, value) = make();
-            self.insert(key, value);
+        if let SmallMap::Small(entries) = self
+            && entries.len() >= LARGE
+            && entries.iter().all(|(k, _)| k.borrow() != key)
+        {
+            let tree: Tree<K, V> = std::mem::take(entries).into_iter().collect();
+            *self = SmallMap::Large(Box::new(tree));
         }
-        match self.get_mut(key) {
-            Some(value) => value,
-            None => unreachable!("it was put there"),
+        match self {
+            SmallMap::Small(entries) => {
+                if entries.capacity() == 0 {
+                    entries.reserve_exact(1);
+                }
+                let entry = match entries.iter().position(|(k, _)| k.borrow() == key) {
+                    Some(at) => entries.swap_remove(at),
+                    None => make(),
+                };
+                &mut entries.push_mut(entry).1
+            }
+            SmallMap::Large(tree) => {
+                let (key, value) = make();
+                tree.entry(key).or_insert(value)
+            }
         }
     }
 
@@ -98,22 +113,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SmallMap<K, V> {
         if let Some(there) = self.get_mut(&key) {
             return Some(std::mem::replace(there, value));
         }
-        match self {
-            SmallMap::Small(entries) if entries.len() < LARGE => {
-                if entries.capacity() == 0 {
-                    entries.reserve_exact(1);
-                }
-                entries.push((key, value));
-            }
-            SmallMap::Small(entries) => {
-                let mut tree: Tree<K, V> = std::mem::take(entries).into_iter().collect();
-                tree.insert(key, value);
-                *self = SmallMap::Large(Box::new(tree));
-            }
-            SmallMap::Large(tree) => {
-                tree.insert(key, value);
-            }
-        }
+        self.get_or_insert_with(&key.clone(), || (key, value));
         None
     }
 

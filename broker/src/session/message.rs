@@ -77,12 +77,9 @@ fn keep(properties: Properties<'_>, wanted: impl Fn(&Property<'_>) -> bool) -> O
         return Some(raw.into());
     }
     let mut kept = PropertiesBuf::default();
-    properties
-        .iter()
-        .filter(|property| wanted(property))
-        .for_each(|property| {
-            kept.push(property);
-        });
+    for property in properties.iter().filter(|property| wanted(property)) {
+        kept.push(property);
+    }
     let raw = kept.as_properties().as_bytes();
     (!raw.is_empty()).then(|| raw.into())
 }
