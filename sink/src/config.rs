@@ -194,6 +194,13 @@ impl SinkConfig {
         faults
     }
 
+    /// Whether the producer compresses: then a record may take less than its own size.
+    pub(crate) fn compresses(&self) -> bool {
+        let names = ["compression.type", "compression.codec"];
+        let mut values = names.iter().filter_map(|name| self.properties.get(*name));
+        values.any(|value| value != "none")
+    }
+
     /// What is allowed but unwise.
     pub fn warnings(&self) -> Vec<Fault> {
         let mut warnings = Vec::new();

@@ -14,12 +14,20 @@
 pub mod config;
 mod envelope;
 mod filter;
+mod metrics;
 mod outcome;
 pub mod partition;
+mod producer;
 mod properties;
+mod pump;
 pub mod route;
+mod sink;
+mod status;
 mod template;
+mod topics;
+mod window;
 
 pub use config::{Fault, RouteConfig, SinkConfig, Value};
 pub use partition::partition_for;
 pub use route::{Routes, compile};
+pub use sink::{Sink, SinkHandle, SinkStatus, StartError};

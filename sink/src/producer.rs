@@ -1,0 +1,199 @@
+//! The producer: what the pump needs of one, and the one that is rdkafka. A scripted one for tests stands beside it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+pub(crate) use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::route::Header;
+
+/// A record for Kafka.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a [Header<'a>],
+    /// Milliseconds since 1970; none: the producer takes the time of sending.
+    pub(crate) timestamp: Option<i64>,
+    /// Comes back with the report.
+    pub(crate) opaque: usize,
+}
+
+/// What became of a record that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) opaque: usize,
+    pub(crate) result: Result<(), Code>,
+}
+
+/// What a producer has to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    /// Reports, in the order in which they came.
+    pub(crate) sent: Vec<Sent>,
+    /// The last trouble with the brokers, in words.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendError {
+    /// The producer's queue is full: try again later.
+    Full,
+    /// It refuses.
+    Refused(Code),
+}
+
+/// A producer: idempotent, in order for each partition.
+pub(crate) trait Producer: Send {
+    /// Takes a record; its report comes with [`Producer::poll`].
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError>;
+
+    /// Adds what there is to tell to `events`; waits up to `wait` for it.
+    fn poll(&mut self, wait: Duration, events: &mut Events);
+
+    /// Gives up all that was sent: each record is reported.
+    fn purge(&mut self);
+
+    /// Records that are sent and not reported.
+    fn in_flight(&self) -> usize;
+}
+
+/// Makes producers, each with a new identity at the brokers.
+pub(crate) trait Producers: Send {
+    /// A new producer.
+    fn create(&mut self) -> Result<Box<dyn Producer>, String>;
+}
+
+/// Makes producers of rdkafka.
+#[derive(Debug)]
+pub(crate) struct KafkaProducers(pub(crate) ClientConfig);
+
+impl Producers for KafkaProducers {
+    fn create(&mut self) -> Result<Box<dyn Producer>, String> {
+        let inbox = Arc::new(Mutex::new(Events::default()));
+        let context = Context {
+            inbox: Arc::clone(&inbox),
+        };
+        let producer: BaseProducer<Context> = self
+            .0
+            .create_with_context(context)
+            .map_err(|error| error.to_string())?;
+        Ok(Box::new(KafkaProducer { producer, inbox }))
+    }
+}
+
+struct KafkaProducer {
+    producer: BaseProducer<Context>,
+    /// Only this thread takes the lock: reports are called back from `poll`.
+    inbox: Arc<Mutex<Events>>,
+}
+
+impl Producer for KafkaProducer {
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError> {
+        let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, record.opaque)
+            .partition(record.partition)
+            .key(record.key);
+        base.payload = record.value;
+        base.timestamp = record.timestamp;
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (key, value) in record.headers {
+                headers = headers.insert(rdkafka::message::Header {
+                    key,
+                    value: Some(*value),
+                });
+            }
+            base.headers = Some(headers);
+        }
+        match self.producer.send(base) {
+            Ok(()) => Ok(()),
+            Err((error, _)) => match code(&error) {
+                Code::QueueFull => Err(SendError::Full),
+                code => Err(SendError::Refused(code)),
+            },
+        }
+    }
+
+    fn poll(&mut self, wait: Duration, events: &mut Events) {
+        // One call serves one event (a whole batch of reports) and then waits for the rest of its time.
+        self.producer.poll(wait);
+        loop {
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let any = !inbox.sent.is_empty();
+            events.sent.append(&mut inbox.sent);
+            if inbox.trouble.is_some() {
+                events.trouble = inbox.trouble.take();
+            }
+            drop(inbox);
+            if !any {
+                return;
+            }
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
+    fn purge(&mut self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or_default()
+    }
+}
+
+fn code(error: &KafkaError) -> Code {
+    error.rdkafka_error_code().unwrap_or(Code::Fail)
+}
+
+/// Receives what librdkafka calls back with.
+struct Context {
+    inbox: Arc<Mutex<Events>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.trouble = Some(reason.to_owned());
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(code(error)),
+        };
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.sent.push(Sent { opaque, result });
+    }
+}
+
+/// librdkafka's log lines in Forebay's log. What it calls an error is often an outage that it mends by itself.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{text}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", facility, "{text}")
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{text}"),
+    }
+}

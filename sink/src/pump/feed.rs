@@ -1,0 +1,351 @@
+//! Out of the log and towards Kafka: records become deliveries, deliveries are placed and sent.
+
+use forebay_broker::bus::chunk::HEAD_BYTES;
+use forebay_broker::classify::{Classify, Level, RouteIds};
+use forebay_broker::record::Record;
+use forebay_broker::spool::Entry;
+
+use super::topic::{State, Topic, Via};
+use super::{Delivery, LaneState, Pump, Several, Source, TICKET_BITS};
+use crate::outcome::{self, Class};
+use crate::partition::partition_for;
+use crate::producer::{Outgoing, SendError};
+use crate::route::{DEFAULT, NOWHERE, Place};
+
+/// Bytes that Kafka adds to a record alone in its batch, at least.
+const BATCH_OVERHEAD: usize = 61;
+
+/// Where a record came from.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    slot: u32,
+    offset: u32,
+    sequence: u64,
+    epoch: u16,
+    worker: u16,
+    number: u64,
+    index: u32,
+}
+
+impl Pump {
+    /// Takes a chunk of the log.
+    pub(super) fn take(&mut self, entry: Entry) -> Result<(), String> {
+        let chunk = entry.chunk.clone();
+        let slot = self.ledger.push(entry.chunk, entry.first.sequence);
+        let epoch = self.epoch(entry.first.epoch)?;
+        let bytes = chunk.as_bytes();
+        let mut rest = bytes.get(HEAD_BYTES..).unwrap_or_default();
+        for index in 0..chunk.count() {
+            let offset = (bytes.len() - rest.len()) as u32;
+            let (record, after) =
+                Record::read(rest).map_err(|error| format!("a chunk of the log: {error}"))?;
+            rest = after;
+            let origin = Origin {
+                slot,
+                offset,
+                sequence: entry.first.sequence + u64::from(index),
+                epoch,
+                worker: chunk.worker(),
+                number: chunk.number(),
+                index,
+            };
+            self.accept(&record, origin);
+        }
+        self.ledger.release(slot);
+        Ok(())
+    }
+
+    /// The place of an epoch among those on their way. Epochs are few: one a start.
+    fn epoch(&mut self, epoch: u64) -> Result<u16, String> {
+        let at = match self.epochs.iter().position(|(known, _)| *known == epoch) {
+            Some(at) => at,
+            None => {
+                let prefix = format!("{}/{epoch}/", self.parts.node_id).into_bytes();
+                self.epochs.push((epoch, prefix));
+                self.epochs.len() - 1
+            }
+        };
+        u16::try_from(at).map_err(|_| "the log has more than 65,535 epochs".to_owned())
+    }
+
+    fn accept(&mut self, record: &Record<'_>, origin: Origin) {
+        let asked_again;
+        let routes: &RouteIds = if record.generation == self.parts.routes.generation() {
+            &record.routes
+        } else {
+            asked_again = self.parts.routes.of(record);
+            &asked_again
+        };
+        let reported = record.level == Level::Kafka;
+        let several = routes.len() > 1;
+        let delivery = |route: u16| Delivery {
+            source: Source::Chunk {
+                slot: origin.slot,
+                offset: origin.offset,
+            },
+            sequence: origin.sequence,
+            arrival_ms: record.arrival_ms,
+            number: origin.number,
+            index: origin.index,
+            bytes: record.encoded_len() as u32,
+            worker: origin.worker,
+            route,
+            epoch: origin.epoch,
+            reported,
+            several,
+            untimed: false,
+        };
+        if several && reported {
+            let left = routes.len();
+            self.several
+                .insert(origin.sequence, Several { left, refused: false });
+        }
+        if routes.is_empty() {
+            self.dispatch(record, delivery(DEFAULT), origin.slot);
+        }
+        for route in routes {
+            self.dispatch(record, delivery(*route), origin.slot);
+        }
+    }
+
+    /// Finds topic and partition of a delivery and puts it in line.
+    fn dispatch(&mut self, record: &Record<'_>, mut delivery: Delivery, slot: u32) {
+        if delivery.route == NOWHERE {
+            self.report(&delivery, true);
+            return;
+        }
+        // A route that is gone leaves its records to the default one: nothing accepted is swallowed.
+        if self.parts.routes.get(delivery.route).is_none() {
+            delivery.route = DEFAULT;
+        }
+        self.open += 1;
+        self.ledger.need(slot);
+        let topic = match self.target(record, &delivery) {
+            Ok(topic) => topic,
+            Err(why) => {
+                self.metrics.rejected.increment(1);
+                self.note_refused(&delivery, &why);
+                self.done(delivery, false);
+                return;
+            }
+        };
+        self.place(topic, delivery, Some(record));
+    }
+
+    /// Renders the key and finds the topic.
+    fn target(&mut self, record: &Record<'_>, delivery: &Delivery) -> Result<usize, String> {
+        let routes = &self.parts.routes;
+        let route = routes.get(delivery.route).ok_or("no such route")?;
+        let target = routes.target(route, record, &mut self.rendered);
+        target.map_err(|reject| reject.to_string())?;
+        if let Some(name) = route.literal_topic() {
+            return Ok(self.table.of_route(delivery.route, name));
+        }
+        let name = std::str::from_utf8(&self.rendered.topic).unwrap_or_default();
+        if let Some(topic) = self.table.find(name) {
+            return Ok(topic);
+        }
+        if self.table.len() >= self.parts.config.max_topics {
+            return Err("its template has named kafka.max_topics topics already".to_owned());
+        }
+        Ok(self.table.add(name))
+    }
+
+    /// Puts a delivery in its lane, or in its topic's line if the partitions are not known. The key is rendered.
+    pub(super) fn place(&mut self, at: usize, mut delivery: Delivery, fresh: Option<&Record<'_>>) {
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        if !topic.routes.contains(&delivery.route) {
+            topic.routes.push(delivery.route);
+        }
+        let (parks, places) = (topic.parks, topic.places());
+        let partition = partition_for(&self.rendered.key, topic.lanes.len() as u32);
+        let lane = topic.lanes.get(partition as usize).copied();
+        if parks {
+            self.copy_out(at, &mut delivery);
+        }
+        match lane {
+            Some(lane) if places => self.push(lane, delivery, fresh),
+            _ => {
+                if let Some(topic) = self.table.get_mut(at) {
+                    topic.waiting.push_back(delivery);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: usize, delivery: Delivery, fresh: Option<&Record<'_>>) {
+        let now = self.now;
+        let Some(state) = self.lanes.get_mut(at) else {
+            return;
+        };
+        if state.lane.is_empty() {
+            if now - state.moved > super::FORGOTTEN {
+                state.lane.unprime();
+            }
+            state.moved = now;
+        }
+        let bytes = delivery.bytes as usize;
+        // What was just rendered is the next of the lane only if nothing else waits before it.
+        let next = state.lane.sent() == state.lane.len();
+        state.lane.push(delivery, bytes);
+        if next {
+            self.send_next(at, fresh);
+        }
+    }
+
+    /// Sends what may go of a lane.
+    pub(super) fn send_lane(&mut self, at: usize) {
+        while self.send_next(at, None) {}
+    }
+
+    /// Sends the next record of a lane if it may go; true when it went. `fresh` is that record where it has just been
+    /// read and its key rendered.
+    fn send_next(&mut self, at: usize, fresh: Option<&Record<'_>>) -> bool {
+        let Some(state) = self.lanes.get(at) else {
+            return false;
+        };
+        let Some(topic) = self.table.get(state.topic) else {
+            return false;
+        };
+        let via = topic.via;
+        let cap = match via {
+            Via::Main => lane_bytes(topic.max_message_bytes, self.parts.config.partition_bytes),
+            Via::Side => 0,
+        };
+        if topic.state != State::Ready || (via == Via::Side && !self.may_use_side(topic)) {
+            return false;
+        }
+        let link = match via {
+            Via::Main => &mut self.main,
+            Via::Side => &mut self.side,
+        };
+        let Some(producer) = link.producer.as_mut().filter(|_| !link.full) else {
+            return false;
+        };
+        let Some((ticket, delivery)) = state.lane.next(cap) else {
+            return false;
+        };
+        let routes = &self.parts.routes;
+        let Some(route) = routes.get(delivery.route).or_else(|| routes.get(DEFAULT)) else {
+            return false;
+        };
+        let read;
+        let record = match fresh {
+            Some(record) => record,
+            None => {
+                let bytes = match &delivery.source {
+                    Source::Own { bytes, .. } => Some(&**bytes),
+                    Source::Chunk { slot, offset } => {
+                        let chunk = self.ledger.chunk(*slot);
+                        chunk.and_then(|chunk| chunk.as_bytes().get(*offset as usize..))
+                    }
+                };
+                let Some(Ok((record, _))) = bytes.map(Record::read) else {
+                    return false;
+                };
+                read = record;
+                // It was rendered once: it can't be rejected now.
+                let _ = routes.target(route, &read, &mut self.rendered);
+                &read
+            }
+        };
+        let prefix = self.epochs.get(usize::from(delivery.epoch));
+        let place = Place {
+            prefix: prefix.map_or(b"", |(_, prefix)| prefix),
+            sequence: delivery.sequence,
+            several: delivery.several,
+        };
+        routes.body(route, record, &place, &mut self.rendered);
+        let headers = routes.headers(route, record, &self.rendered);
+        let value = self.rendered.value(record);
+        let timed = !delivery.untimed && record.arrival_ms > 0;
+        let outgoing = Outgoing {
+            topic: &topic.name,
+            partition: state.partition,
+            key: &self.rendered.key,
+            value,
+            headers: &headers,
+            timestamp: timed.then_some(record.arrival_ms as i64),
+            opaque: (at << TICKET_BITS) | (ticket & ((1 << TICKET_BITS) - 1)) as usize,
+        };
+        let too_large = topic.max_message_bytes.is_some_and(|max| {
+            !self.parts.config.compresses()
+                && outgoing.key.len() + value.map_or(0, <[u8]>::len) + BATCH_OVERHEAD > max
+        });
+        let result = if too_large {
+            Err(SendError::Refused(crate::producer::Code::MessageSizeTooLarge))
+        } else {
+            producer.send(&outgoing)
+        };
+        drop(headers);
+        self.sent(at, via, ticket, result)
+    }
+
+    /// A topic whose trouble is over sends nothing more by the side: it returns when all of it is quiet.
+    fn may_use_side(&self, topic: &Topic) -> bool {
+        let mut lanes = topic.lanes.iter().filter_map(|lane| self.lanes.get(*lane));
+        topic.failures > 0 || lanes.any(|state| state.lane.is_suspect())
+    }
+
+    fn sent(&mut self, at: usize, via: Via, ticket: u64, result: Result<(), SendError>) -> bool {
+        let now = self.now;
+        let link = self.link(via);
+        match result {
+            Ok(()) => {
+                if link.in_flight == 0 {
+                    link.last_report = now;
+                }
+                link.in_flight += 1;
+            }
+            Err(SendError::Full) => {
+                link.full = true;
+                self.list(at);
+                return false;
+            }
+            Err(SendError::Refused(code)) if outcome::classify(code) == Class::Poison => {
+                self.metrics.failed(Class::Poison);
+                self.mark(at, |state| state.lane.mark_refused());
+                // It is passed over when all before it are done.
+                self.pop(at);
+                return true;
+            }
+            Err(SendError::Refused(code)) => {
+                // Not a record's fault: the producer is done for. Its reports say so at the next poll.
+                let opaque = (at << TICKET_BITS) | (ticket & ((1 << TICKET_BITS) - 1)) as usize;
+                link.full = true;
+                link.in_flight += 1;
+                let failed = crate::producer::Sent {
+                    opaque,
+                    result: Err(code),
+                };
+                link.events.sent.push(failed);
+                self.mark(at, |state| state.lane.mark_sent());
+                return false;
+            }
+        }
+        self.mark(at, |state| state.lane.mark_sent());
+        true
+    }
+
+    fn mark(&mut self, at: usize, mark: impl FnOnce(&mut LaneState)) {
+        let now = self.now;
+        if let Some(state) = self.lanes.get_mut(at) {
+            if state.lane.sent() == 0 {
+                state.moved = now;
+            }
+            mark(state);
+        }
+    }
+}
+
+/// Bytes that may be on their way to one partition. Where the broker takes smaller batches than the producer makes, so
+/// few that they fit into one.
+fn lane_bytes(max_message_bytes: Option<usize>, usual: usize) -> usize {
+    const BATCH: usize = 1_000_000;
+    match max_message_bytes {
+        Some(max) if max < BATCH + BATCH / 32 => usual.min(max / 2),
+        _ => usual,
+    }
+}

@@ -1,0 +1,419 @@
+//! The pump: log -> route -> window -> producer, and back: reports to the workers, commit to the log. One thread.
+//!
+//! A record of the log becomes one [`Delivery`] for each route that takes it. A delivery stands in the [`Lane`] of its
+//! partition until Kafka has it; until then it points into the log's chunk, which the [`Ledger`] keeps. A topic that
+//! can't take records *parks*: its deliveries get copies of their own, so that the log goes on without them.
+
+mod feed;
+mod park;
+mod recover;
+mod settle;
+mod topic;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_broker::bus::{Report, Reports};
+use forebay_broker::spool::{LogError, LogReader};
+
+use crate::config::SinkConfig;
+use crate::metrics::Metrics;
+use crate::producer::{Events, Producer, Producers};
+use crate::route::{Rendered, Routes};
+use crate::status::Shared;
+use crate::topics::Topics;
+use crate::window::{Lane, Ledger};
+use topic::{State, Table, Via};
+
+/// Bits of a report's opaque that are the ticket; those above are the lane.
+const TICKET_BITS: u32 = 40;
+/// Time between two looks at timers, topics and gauges.
+const TICK: Duration = Duration::from_millis(100);
+/// Chunks that are read before the producer's reports are looked at again.
+const READS_A_TURN: usize = 4;
+/// Longest sleep of an idle turn.
+const IDLE: Duration = Duration::from_millis(50);
+/// Idle time after which a partition is primed anew: brokers forget producers (a day by default).
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Where the bytes of a record are.
+#[derive(Debug)]
+enum Source {
+    /// In a chunk of the ledger, at an offset.
+    Chunk { slot: u32, offset: u32 },
+    /// Copied out, for a topic that parks.
+    Own { bytes: Box<[u8]>, topic: usize },
+}
+
+/// One record on its way by one route.
+#[derive(Debug)]
+struct Delivery {
+    source: Source,
+    sequence: u64,
+    arrival_ms: u64,
+    /// Number of the chunk and index in it, for the report.
+    number: u64,
+    index: u32,
+    bytes: u32,
+    worker: u16,
+    route: u16,
+    /// Which of the pump's epochs the sequence belongs to.
+    epoch: u16,
+    /// The publisher waits for it.
+    reported: bool,
+    /// Several routes took the record.
+    several: bool,
+    /// Our timestamp was refused.
+    untimed: bool,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    lane: Lane<Delivery>,
+    topic: usize,
+    partition: i32,
+    /// When something of it was last sent or reported.
+    moved: Instant,
+    /// Whether it is in the list of lanes to look at.
+    listed: bool,
+}
+
+/// A producer and its failures.
+struct Link {
+    producer: Option<Box<dyn Producer>>,
+    events: Events,
+    /// When the next producer may be made.
+    create_at: Instant,
+    failures: u32,
+    in_flight: usize,
+    /// Its queue was full: nothing more until the next poll.
+    full: bool,
+    /// Why it can't be made or went.
+    trouble: Option<String>,
+    last_report: Instant,
+}
+
+impl Link {
+    fn new(now: Instant) -> Self {
+        Self {
+            producer: None,
+            events: Events::default(),
+            create_at: now,
+            failures: 0,
+            in_flight: 0,
+            full: false,
+            trouble: None,
+            last_report: now,
+        }
+    }
+}
+
+/// A record that several routes took.
+#[derive(Debug)]
+struct Several {
+    left: usize,
+    refused: bool,
+}
+
+/// The parts that a pump is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<SinkConfig>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) node_id: String,
+    pub(crate) reader: Box<dyn LogReader>,
+    pub(crate) reports: Reports,
+    pub(crate) topics: Box<dyn Topics>,
+    pub(crate) producers: Box<dyn Producers>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The pump.
+pub(crate) struct Pump {
+    parts: Parts,
+    metrics: Metrics,
+    now: Instant,
+    tick_at: Instant,
+    ledger: Ledger,
+    /// Epochs of records on their way, with the beginning of their positions.
+    epochs: Vec<(u64, Vec<u8>)>,
+    table: Table,
+    lanes: Vec<LaneState>,
+    /// Lanes that may have something to send.
+    listed: Vec<usize>,
+    main: Link,
+    side: Link,
+    several: HashMap<u64, Several, ahash::RandomState>,
+    outbox: Vec<Vec<Report>>,
+    rendered: Rendered,
+    /// Deliveries that are not done.
+    open: usize,
+    parked: usize,
+    parked_bytes: usize,
+    /// Topics whose share is full.
+    closed: usize,
+    log_closed: bool,
+    refresh_at: Instant,
+    refused: RefusedLog,
+}
+
+/// Keeps the log readable when many records are refused.
+#[derive(Debug, Default)]
+struct RefusedLog {
+    logged: Option<Instant>,
+    since: u64,
+}
+
+/// What a turn found.
+enum Turn {
+    GoOn,
+    Finished,
+}
+
+impl Pump {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        let mut table = Table::default();
+        table.preload(&parts.routes);
+        Self {
+            metrics: Metrics::new(),
+            now,
+            tick_at: now,
+            ledger: Ledger::default(),
+            epochs: Vec::new(),
+            table,
+            lanes: Vec::new(),
+            listed: Vec::new(),
+            main: Link::new(now),
+            side: Link::new(now),
+            several: HashMap::default(),
+            outbox: Vec::new(),
+            rendered: Rendered::default(),
+            open: 0,
+            parked: 0,
+            parked_bytes: 0,
+            closed: 0,
+            log_closed: false,
+            refresh_at: now + parts.config.topic_refresh,
+            refused: RefusedLog::default(),
+            parts,
+        }
+    }
+
+    /// Runs until the log is closed and delivered, or a stop was asked for; returns the records that Kafka does not
+    /// have.
+    pub(crate) fn run(mut self) -> Result<usize, String> {
+        loop {
+            match self.turn()? {
+                Turn::GoOn => {}
+                Turn::Finished => break,
+            }
+        }
+        self.finish_turn()?;
+        Ok(self.open)
+    }
+
+    fn turn(&mut self) -> Result<Turn, String> {
+        self.now = Instant::now();
+        if self.now >= self.tick_at {
+            self.tick_at = self.now + TICK;
+            self.tick();
+        }
+        let read = self.read()?;
+        let busy = self.main.in_flight + self.side.in_flight > 0;
+        let wait = match (read, busy) {
+            (true, _) => Duration::ZERO,
+            // While Kafka is silent there is no hurry.
+            (false, true) if self.now - self.main.last_report > Duration::from_secs(1) => {
+                Duration::from_millis(10)
+            }
+            (false, true) => Duration::from_millis(1),
+            (false, false) if self.may_read() => Duration::ZERO,
+            (false, false) => Duration::from_millis(10),
+        };
+        self.settle(wait)?;
+        self.send_listed();
+        self.finish_turn()?;
+        Ok(self.finished(read))
+    }
+
+    /// Reads some chunks; false when there was none.
+    fn read(&mut self) -> Result<bool, String> {
+        let idle = self.open == 0 && self.side.in_flight == 0;
+        let mut wait = if idle { IDLE } else { Duration::ZERO };
+        let mut any = false;
+        for _ in 0..READS_A_TURN {
+            if !self.may_read() {
+                break;
+            }
+            match self.parts.reader.read(wait) {
+                Ok(Some(entry)) => self.take(entry)?,
+                Ok(None) => break,
+                Err(LogError::Closed) => {
+                    self.log_closed = true;
+                    break;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+            wait = Duration::ZERO;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Whether there is room for another chunk.
+    fn may_read(&self) -> bool {
+        !self.log_closed
+            && self.ledger.bytes() < self.parts.config.window_bytes
+            && self.open - self.parked < self.parts.config.window_records
+            && self.parked_bytes < self.parts.config.parked_bytes
+    }
+
+    fn finished(&self, read: bool) -> Turn {
+        let stop = self.parts.shared.stop_at();
+        let done = self.open == 0 && (self.log_closed || (stop.is_some() && !read));
+        let late = stop.is_some_and(|at| self.now >= at);
+        if done || late { Turn::Finished } else { Turn::GoOn }
+    }
+
+    /// Timers, questions, answers, gauges and the status.
+    fn tick(&mut self) {
+        self.answers();
+        self.ask();
+        self.create(Via::Main);
+        self.create(Via::Side);
+        self.find_stalled();
+        let since = self.now - self.main.last_report;
+        let waiting = self.main.in_flight > 0;
+        self.metrics
+            .in_flight
+            .set((self.main.in_flight + self.side.in_flight) as f64);
+        self.metrics.parked.set(self.parked as f64);
+        self.metrics.parked_bytes.set(self.parked_bytes as f64);
+        self.metrics
+            .since_ack
+            .set(if waiting { since.as_secs_f64() } else { 0.0 });
+        let reason = self.not_ready();
+        self.metrics.ready.set(if reason.is_some() { 0.0 } else { 1.0 });
+        let in_flight = self.main.in_flight + self.side.in_flight;
+        self.parts.shared.set(reason, in_flight, self.open, self.parked);
+    }
+
+    /// Why not every record can be delivered now.
+    fn not_ready(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        for topic in self.table.iter() {
+            match &topic.state {
+                State::Stuck(why) => reasons.push(why.clone()),
+                State::Asked => reasons.push(format!("topic \"{}\" is asked for", topic.name)),
+                State::Ready if topic.parks => reasons.push(format!(
+                    "topic \"{}\" takes no records; {} bytes wait",
+                    topic.name, topic.parked_bytes
+                )),
+                State::Ready => {}
+            }
+        }
+        let silent =
+            self.main.in_flight > 0 && self.now - self.main.last_report > self.parts.config.stuck_after;
+        if self.main.producer.is_none() {
+            reasons.push("there is no producer".to_owned());
+        } else if silent {
+            reasons.push(format!(
+                "Kafka has acknowledged nothing for {} s",
+                (self.now - self.main.last_report).as_secs()
+            ));
+        }
+        if let Some(trouble) = &self.main.trouble {
+            reasons.push(trouble.clone());
+        }
+        (!reasons.is_empty()).then(|| {
+            reasons.truncate(8);
+            reasons.join("; ")
+        })
+    }
+
+    fn link(&mut self, via: Via) -> &mut Link {
+        match via {
+            Via::Main => &mut self.main,
+            Via::Side => &mut self.side,
+        }
+    }
+
+    /// Makes the producer if it is wanted, gone, and its back-off is over.
+    fn create(&mut self, via: Via) {
+        let wanted = via == Via::Main || self.table.iter().any(|topic| topic.via == Via::Side);
+        let now = self.now;
+        let link = self.link(via);
+        if !wanted {
+            if link.in_flight == 0 {
+                link.producer = None;
+            }
+            return;
+        }
+        if link.producer.is_some() || now < link.create_at {
+            return;
+        }
+        let made = self.parts.producers.create();
+        let link = self.link(via);
+        match made {
+            Ok(producer) => {
+                link.producer = Some(producer);
+                link.last_report = now;
+                link.full = false;
+                self.list_all(via);
+            }
+            Err(error) => {
+                tracing::error!(error, "no Kafka producer");
+                link.trouble = Some(error);
+                link.failures += 1;
+                link.create_at = now + recover::back_off(link.failures);
+            }
+        }
+    }
+
+    fn list_all(&mut self, via: Via) {
+        for at in 0..self.lanes.len() {
+            let topic = self.lanes.get(at).map(|lane| lane.topic);
+            if topic
+                .and_then(|t| self.table.get(t))
+                .is_some_and(|t| t.via == via)
+            {
+                self.list(at);
+            }
+        }
+    }
+
+    /// Notes that a lane may have something to send.
+    fn list(&mut self, at: usize) {
+        if let Some(state) = self.lanes.get_mut(at)
+            && !std::mem::replace(&mut state.listed, true)
+        {
+            self.listed.push(at);
+        }
+    }
+
+    fn send_listed(&mut self) {
+        for at in std::mem::take(&mut self.listed) {
+            if let Some(state) = self.lanes.get_mut(at) {
+                state.listed = false;
+            }
+            self.send_lane(at);
+        }
+    }
+
+    /// Tells the workers and the log what is done, once a turn.
+    fn finish_turn(&mut self) -> Result<(), String> {
+        for (worker, results) in (0u16..).zip(&mut self.outbox) {
+            self.parts.reports.send(worker, results);
+        }
+        if let Some(sequence) = self.ledger.advance() {
+            let done = self.parts.reader.commit(sequence);
+            done.map_err(|error| error.to_string())?;
+        }
+        self.watch_shares();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! Topics: questions and answers, partitions that come or go, and what waits for a topic that can't take records.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_broker::record::Record;
+
+use super::topic::{State, Via};
+use super::{Delivery, LaneState, Pump, Source};
+use crate::topics::Finding;
+use crate::window::Lane;
+
+/// Time between two looks whether Kafka is back, where nothing on its way would show it.
+const PING: Duration = Duration::from_secs(1);
+
+impl Pump {
+    /// Asks for topics whose time has come.
+    pub(super) fn ask(&mut self) {
+        let now = self.now;
+        if now >= self.refresh_at {
+            self.refresh_at = now + self.parts.config.topic_refresh;
+            self.table.ask_ready(now, usize::MAX);
+        } else if self.main.trouble.is_some() && self.main.in_flight == 0 {
+            self.table.ask_ready(now + PING, 1);
+        }
+        for topic in self.table.iter_mut() {
+            if !topic.asked && topic.ask_at.is_some_and(|at| now >= at) {
+                topic.asked = true;
+                topic.ask_at = None;
+                self.parts.topics.ask(&topic.name);
+            }
+        }
+    }
+
+    /// Takes the answers.
+    pub(super) fn answers(&mut self) {
+        while let Some((name, finding)) = self.parts.topics.answer() {
+            let Some(at) = self.table.find(&name) else {
+                continue;
+            };
+            self.answer(at, finding);
+        }
+        if self.table.iter().any(|topic| topic.via == Via::Side) {
+            self.return_to_main();
+        }
+    }
+
+    fn answer(&mut self, at: usize, finding: Finding) {
+        let (now, retry) = (self.now, self.parts.config.topic_retry);
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        match finding {
+            Finding::Ready { partitions } => {
+                topic.asked = false;
+                if self.main.producer.is_some() {
+                    self.main.trouble = None;
+                }
+                self.ready(at, partitions);
+            }
+            Finding::Unreachable(why) => {
+                topic.asked = false;
+                topic.ask_at = Some(now + retry);
+                self.main.trouble = Some(why);
+            }
+            Finding::MaxMessageBytes(max) => topic.max_message_bytes = Some(max),
+            Finding::Stuck(why) => {
+                topic.asked = false;
+                topic.ask_at = Some(topic.back_off(now, retry));
+                let lanes = &self.lanes;
+                let busy = topic.lanes.iter().filter_map(|lane| lanes.get(*lane));
+                // What is on its way will be reported: the reports decide.
+                if busy.map(|state| state.lane.sent()).sum::<usize>() > 0 {
+                    return;
+                }
+                if topic.state != State::Stuck(why.clone()) {
+                    tracing::error!("{why}");
+                    topic.state = State::Stuck(why);
+                }
+                self.park(at);
+            }
+        }
+    }
+
+    fn ready(&mut self, at: usize, partitions: u32) {
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        let count = topic.lanes.len();
+        let was = std::mem::replace(&mut topic.state, State::Ready);
+        if was != State::Ready {
+            tracing::info!(topic = &*topic.name, partitions, "topic is there");
+        }
+        if topic.via == Via::Main {
+            topic.failures = 0;
+        }
+        topic.parks &= topic.parked_bytes > 0;
+        if partitions as usize != count {
+            topic.grown = Some(partitions);
+            self.resize(at);
+        }
+        let lanes = self.table.get(at).map(|topic| topic.lanes.clone());
+        for lane in lanes.unwrap_or_default() {
+            self.list(lane);
+        }
+    }
+
+    /// Takes the new count of partitions in use as soon as order allows: where the topic grew, when all that was
+    /// placed by the old count is in Kafka; where it shrank (it was made anew), when nothing is on its way.
+    pub(super) fn resize(&mut self, at: usize) {
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        let Some(partitions) = topic.grown else {
+            return;
+        };
+        let (old, new) = (topic.lanes.len(), partitions as usize);
+        let mut left = 0;
+        for lane in &topic.lanes {
+            if let Some(state) = self.lanes.get(*lane) {
+                left += if new > old {
+                    state.lane.len()
+                } else {
+                    state.lane.sent()
+                };
+            }
+        }
+        if left > 0 {
+            return;
+        }
+        topic.grown = None;
+        let mut waiting: Vec<Delivery> = Vec::new();
+        for lane in topic.lanes.clone() {
+            if let Some(state) = self.lanes.get_mut(lane) {
+                waiting.extend(std::mem::take(&mut state.lane).into_values());
+            }
+        }
+        waiting.sort_by_key(|delivery| delivery.sequence);
+        waiting.extend(std::mem::take(&mut topic.waiting));
+        if old > 0 {
+            tracing::info!(
+                topic = &*topic.name,
+                from = old,
+                to = new,
+                "partitions of the topic changed"
+            );
+        }
+        topic.lanes.truncate(new);
+        for partition in topic.lanes.len()..new {
+            topic.lanes.push(self.lanes.len());
+            self.lanes.push(LaneState {
+                lane: Lane::default(),
+                topic: at,
+                partition: i32::try_from(partition).unwrap_or(i32::MAX),
+                moved: self.now,
+                listed: false,
+            });
+        }
+        self.place_again(at, waiting.into());
+    }
+
+    /// Places records that were read before, in order.
+    fn place_again(&mut self, at: usize, waiting: VecDeque<Delivery>) {
+        let routes = Arc::clone(&self.parts.routes);
+        for delivery in waiting {
+            let chunk = match &delivery.source {
+                Source::Chunk { slot, .. } => self.ledger.chunk(*slot).cloned(),
+                Source::Own { .. } => None,
+            };
+            let bytes = match (&delivery.source, &chunk) {
+                (Source::Own { bytes, .. }, _) => Some(&**bytes),
+                (Source::Chunk { offset, .. }, Some(chunk)) => chunk.as_bytes().get(*offset as usize..),
+                (Source::Chunk { .. }, None) => None,
+            };
+            if let (Some(Ok((record, _))), Some(route)) =
+                (bytes.map(Record::read), routes.get(delivery.route))
+            {
+                // It was rendered once: it can't be rejected now.
+                let _ = routes.target(route, &record, &mut self.rendered);
+            }
+            self.place(at, delivery, None);
+        }
+    }
+
+    /// A lane has nothing left.
+    pub(super) fn lane_emptied(&mut self, lane: usize) {
+        let topic = self.lanes.get(lane).map(|state| state.topic);
+        if let Some(at) = topic
+            && self.table.get(at).is_some_and(|topic| topic.grown.is_some())
+        {
+            self.resize(at);
+        }
+    }
+
+    /// Partitions that report nothing while others do: their topics park.
+    pub(super) fn find_stalled(&mut self) {
+        let after = self.parts.config.stuck_after;
+        if self.now - self.main.last_report > after {
+            return;
+        }
+        let stalled = self.lanes.iter().filter(|state| {
+            state.lane.sent() > 0
+                && self.now - state.moved > after
+                && self.table.get(state.topic).is_some_and(|topic| !topic.parks)
+        });
+        let stalled: Vec<(usize, i32)> = stalled.map(|state| (state.topic, state.partition)).collect();
+        for (at, partition) in stalled {
+            if let Some(topic) = self.table.get(at) {
+                tracing::warn!(
+                    topic = &*topic.name,
+                    partition,
+                    "no acknowledgement for {} s while others have theirs: its records wait apart",
+                    after.as_secs()
+                );
+            }
+            self.park(at);
+        }
+    }
+
+    /// From here on the topic's records are kept apart from the log's chunks.
+    pub(super) fn park(&mut self, at: usize) {
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        if std::mem::replace(&mut topic.parks, true) {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut topic.waiting);
+        let lanes = topic.lanes.clone();
+        for delivery in &mut waiting {
+            self.copy_out(at, delivery);
+        }
+        for lane in lanes {
+            let Some(state) = self.lanes.get_mut(lane) else {
+                continue;
+            };
+            let mut taken = std::mem::take(&mut state.lane);
+            for delivery in taken.iter_mut() {
+                self.copy_out(at, delivery);
+            }
+            if let Some(state) = self.lanes.get_mut(lane) {
+                state.lane = taken;
+            }
+        }
+        if let Some(topic) = self.table.get_mut(at) {
+            topic.waiting = waiting;
+        }
+    }
+
+    /// Gives a delivery its own copy of the record.
+    pub(super) fn copy_out(&mut self, at: usize, delivery: &mut Delivery) {
+        let Source::Chunk { slot, offset } = delivery.source else {
+            return;
+        };
+        let start = offset as usize;
+        let chunk = self.ledger.chunk(slot);
+        let bytes = chunk.and_then(|chunk| chunk.as_bytes().get(start..start + delivery.bytes as usize));
+        let Some(bytes) = bytes else {
+            return;
+        };
+        delivery.source = Source::Own {
+            bytes: bytes.into(),
+            topic: at,
+        };
+        self.ledger.release(slot);
+        self.parked += 1;
+        self.parked_bytes += delivery.bytes as usize;
+        if let Some(topic) = self.table.get_mut(at) {
+            topic.parked_bytes += delivery.bytes as usize;
+        }
+    }
+
+    /// A copy is not needed any more.
+    pub(super) fn unpark(&mut self, at: usize, bytes: usize) {
+        self.parked -= 1;
+        self.parked_bytes -= bytes;
+        if let Some(topic) = self.table.get_mut(at) {
+            topic.parked_bytes -= bytes;
+            topic.parks &= topic.parked_bytes > 0 || topic.state != State::Ready;
+        }
+    }
+
+    /// Closes the routes of topics whose share is full; opens them again at half of it.
+    pub(super) fn watch_shares(&mut self) {
+        if self.parked_bytes == 0 && self.closed == 0 {
+            return;
+        }
+        let share = self.parts.config.parked_topic_bytes;
+        let mut reopened = false;
+        for at in 0..self.table.len() {
+            let Some(topic) = self.table.get_mut(at) else {
+                continue;
+            };
+            if !topic.closed && topic.parked_bytes >= share {
+                topic.closed = true;
+                self.closed += 1;
+                tracing::warn!(
+                    topic = &*topic.name,
+                    bytes = topic.parked_bytes,
+                    "the share of a topic that takes no records is full: its publishers are held back"
+                );
+                for route in &topic.routes {
+                    self.parts.routes.set_closed(*route, true);
+                }
+            } else if topic.closed && topic.parked_bytes <= share / 2 {
+                topic.closed = false;
+                self.closed -= 1;
+                tracing::info!(topic = &*topic.name, "its publishers go on");
+                for route in topic.routes.clone() {
+                    let mut others = self.table.iter();
+                    if !others.any(|topic| topic.closed && topic.routes.contains(&route)) {
+                        reopened |= self.parts.routes.set_closed(route, false);
+                    }
+                }
+            }
+        }
+        if reopened {
+            self.parts.reports.reopened();
+        }
+    }
+}

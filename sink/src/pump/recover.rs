@@ -1,0 +1,185 @@
+//! The one way back from every failure: give the producer up, collect its reports, and go on from each partition's
+//! commit point under a new one. A record is never sent again by itself: that is how order breaks.
+
+use std::time::{Duration, Instant};
+
+use super::Pump;
+use super::settle::Failure;
+use super::topic::{State, Via};
+use crate::outcome::{Class, classify};
+use crate::producer::Code;
+
+/// Longest wait for the reports of a producer that is given up.
+const COLLECT: Duration = Duration::from_secs(5);
+
+/// Wait before the next producer is made, after so many failures in a row.
+pub(super) fn back_off(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        n => Duration::from_millis(100 << n.min(8)).min(Duration::from_secs(10)),
+    }
+}
+
+impl Pump {
+    pub(super) fn recover(&mut self, via: Via, mut failures: Vec<Failure>) {
+        self.collect(via, &mut failures);
+        let first = cause(&failures);
+        tracing::warn!(
+            code = first.map(|failure| failure.code.to_string()),
+            records = failures.len(),
+            "Kafka refused records or did not answer: going back to what it has acknowledged, with a new producer"
+        );
+        self.metrics.recoveries.increment(1);
+        let lanes = self.lanes_of(via);
+        let mut again = 0;
+        // Newest first: a lane's own suspects are judged before it is rewound.
+        for failure in &failures {
+            self.metrics.failed(classify(failure.code));
+            self.judge(via, *failure);
+        }
+        for at in lanes {
+            if let Some(state) = self.lanes.get_mut(at) {
+                again += state.lane.sent() as u64;
+                state.lane.rewind();
+            }
+            self.pop(at);
+        }
+        self.metrics.retried.increment(again);
+        let now = self.now;
+        let trouble = first.map(|failure| format!("Kafka refused records: {}", failure.code));
+        let config = first.is_some_and(|failure| classify(failure.code) == Class::Config);
+        let link = self.link(via);
+        link.failures += 1;
+        link.create_at = now + back_off(link.failures);
+        if config {
+            link.create_at = link.create_at.max(now + Duration::from_secs(1));
+        }
+        link.in_flight = 0;
+        link.trouble = trouble.or_else(|| link.trouble.take());
+        link.events.sent.clear();
+        self.return_to_main();
+        self.create(via);
+    }
+
+    /// Purges and collects reports until all are in or the deadline passes, then lets the producer go.
+    fn collect(&mut self, via: Via, failures: &mut Vec<Failure>) {
+        let deadline = Instant::now() + COLLECT;
+        if let Some(producer) = self.link(via).producer.as_mut() {
+            producer.purge();
+        }
+        while Instant::now() < deadline {
+            self.poll(via, Duration::from_millis(1), failures);
+            let link = self.link(via);
+            if link.producer.as_ref().is_none_or(|p| p.in_flight() == 0) {
+                break;
+            }
+        }
+        self.poll(via, Duration::ZERO, failures);
+        // Letting it go may wait for its threads, and nothing is expected of it any more.
+        if let Some(producer) = self.link(via).producer.take() {
+            let gone = std::thread::Builder::new().name("forebay-producer-end".to_owned());
+            let _ = gone.spawn(move || drop(producer));
+        }
+    }
+
+    fn lanes_of(&self, via: Via) -> Vec<usize> {
+        let lanes = self.lanes.iter().enumerate();
+        let mine = lanes.filter(|(_, lane)| self.table.get(lane.topic).is_some_and(|t| t.via == via));
+        mine.map(|(at, _)| at).collect()
+    }
+
+    /// What a failure says about its record or its topic.
+    fn judge(&mut self, via: Via, failure: Failure) {
+        let class = classify(failure.code);
+        let (now, retry) = (self.now, self.parts.config.topic_retry);
+        let Some(state) = self.lanes.get_mut(failure.lane) else {
+            return;
+        };
+        let at = state.topic;
+        match class {
+            Class::Retry | Class::Config => {}
+            Class::Poison | Class::Timestamp if via == Via::Main => {
+                state.lane.suspect(failure.ticket);
+                self.to_side(at);
+            }
+            // On the side a record goes alone: it is the one.
+            Class::Poison | Class::Timestamp => {
+                if class == Class::Timestamp
+                    && let Some(delivery) = state.lane.front_mut().filter(|delivery| !delivery.untimed)
+                {
+                    delivery.untimed = true;
+                } else if let Some(delivery) = state.lane.refuse_front() {
+                    self.note_refused(&delivery, &failure.code.to_string());
+                    self.done(delivery, false);
+                }
+            }
+            Class::Topic => {
+                self.to_side(at);
+                if let Some(topic) = self.table.get_mut(at)
+                    && topic.state == State::Ready
+                {
+                    let why = format!(
+                        "topic \"{}\": {}: {}",
+                        topic.name,
+                        failure.code,
+                        remedy(failure.code)
+                    );
+                    tracing::error!("{why}");
+                    topic.state = State::Stuck(why);
+                    topic.ask_at = Some(topic.back_off(now, retry));
+                    self.park(at);
+                }
+            }
+        }
+    }
+
+    fn to_side(&mut self, at: usize) {
+        if let Some(topic) = self.table.get_mut(at) {
+            topic.via = Via::Side;
+        }
+    }
+
+    /// Topics on the side whose trouble is over go back to the main producer, when nothing of them is on its way.
+    pub(super) fn return_to_main(&mut self) {
+        for at in 0..self.table.len() {
+            let Some(topic) = self.table.get_mut(at) else {
+                continue;
+            };
+            if topic.via != Via::Side || topic.state != State::Ready {
+                continue;
+            }
+            let lanes = &mut self.lanes;
+            let quiet = topic.lanes.iter().filter_map(|lane| lanes.get(*lane));
+            let mut quiet = quiet.map(|state| state.lane.sent() == 0 && !state.lane.is_suspect());
+            if !quiet.all(|quiet| quiet) || topic.failures > 0 {
+                continue;
+            }
+            topic.via = Via::Main;
+            for lane in topic.lanes.clone() {
+                if let Some(state) = self.lanes.get_mut(lane) {
+                    state.lane.unprime();
+                }
+                self.list(lane);
+            }
+        }
+    }
+}
+
+/// The failure that the others followed from: those are only given up or thrown away.
+fn cause(failures: &[Failure]) -> Option<Failure> {
+    let follows = |code: Code| {
+        matches!(
+            code,
+            Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee
+        )
+    };
+    let cause = failures.iter().find(|failure| !follows(failure.code));
+    cause.or(failures.first()).copied()
+}
+
+fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::TopicAuthorizationFailed => "allow Write on it to Forebay's user",
+        _ => "create it, or set create_topics = true under [kafka]",
+    }
+}

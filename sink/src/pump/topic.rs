@@ -1,0 +1,172 @@
+//! One Kafka topic as the pump knows it, and the table of all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::Delivery;
+use crate::route::Routes;
+
+/// Which of the two producers serves a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The producer of all that flows.
+    Main,
+    /// A producer apart, for topics that may fail: one record at a time in each partition. What fails here disturbs
+    /// nobody else.
+    Side,
+}
+
+/// How a topic stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// Asked for; nothing is known.
+    Asked,
+    /// It takes records.
+    Ready,
+    /// It does not, for this reason.
+    Stuck(String),
+}
+
+/// A topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) state: State,
+    pub(super) via: Via,
+    /// Its lanes by partition, as indices into the pump's table.
+    pub(super) lanes: Vec<usize>,
+    /// Partitions it has now, while the lanes still hold records placed by the old count.
+    pub(super) grown: Option<u32>,
+    /// Records that have no partition yet.
+    pub(super) waiting: VecDeque<Delivery>,
+    /// Whether new records are copied out of the log's chunks, so that the log goes on.
+    pub(super) parks: bool,
+    pub(super) parked_bytes: usize,
+    /// Whether its share is full and its routes are closed.
+    pub(super) closed: bool,
+    /// Routes that brought it records.
+    pub(super) routes: SmallVec<[u16; 2]>,
+    /// When it is asked for again; none while a question is open or none is needed.
+    pub(super) ask_at: Option<Instant>,
+    /// Whether a question is open.
+    pub(super) asked: bool,
+    /// Refusals in a row.
+    pub(super) failures: u32,
+    /// Greatest batch that the broker takes, where it is known.
+    pub(super) max_message_bytes: Option<usize>,
+}
+
+impl Topic {
+    fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            state: State::Asked,
+            via: Via::Main,
+            lanes: Vec::new(),
+            grown: None,
+            waiting: VecDeque::new(),
+            parks: false,
+            parked_bytes: 0,
+            closed: false,
+            routes: SmallVec::new(),
+            ask_at: None,
+            asked: false,
+            failures: 0,
+            max_message_bytes: None,
+        }
+    }
+
+    /// Whether new records can be placed.
+    pub(super) fn places(&self) -> bool {
+        !self.lanes.is_empty() && self.grown.is_none() && self.waiting.is_empty()
+    }
+
+    /// When to try again after one more failure: doubled from `first` up to twenty times it.
+    pub(super) fn back_off(&mut self, now: Instant, first: Duration) -> Instant {
+        let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX).min(20);
+        self.failures = self.failures.saturating_add(1);
+        now + first * factor
+    }
+}
+
+/// All topics.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    topics: Vec<Topic>,
+    by_name: HashMap<Arc<str>, usize, ahash::RandomState>,
+    by_route: HashMap<u16, usize, ahash::RandomState>,
+}
+
+impl Table {
+    pub(super) fn get(&self, at: usize) -> Option<&Topic> {
+        self.topics.get(at)
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Topic> {
+        self.topics.get_mut(at)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.topics.iter_mut()
+    }
+
+    /// Has up to `count` topics that are there asked for again at `when`.
+    pub(super) fn ask_ready(&mut self, when: Instant, count: usize) {
+        let ready = self.topics.iter_mut().filter(|topic| topic.state == State::Ready);
+        for topic in ready.take(count) {
+            topic.ask_at = topic.ask_at.or(Some(when));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The topics of all routes whose topic is no template: they are asked for at start. The default topic counts only
+    /// where there is no route: it need not exist when nothing goes there.
+    pub(super) fn preload(&mut self, routes: &Routes) {
+        for (id, route) in routes.all() {
+            if let Some(name) = route.literal_topic()
+                && (id != crate::route::DEFAULT || routes.is_empty())
+            {
+                let at = self.add(name);
+                self.by_route.insert(id, at);
+            }
+        }
+    }
+
+    /// The topic of a route whose topic is always the same.
+    pub(super) fn of_route(&mut self, id: u16, name: &str) -> usize {
+        if let Some(at) = self.by_route.get(&id) {
+            return *at;
+        }
+        let at = self.add(name);
+        self.by_route.insert(id, at);
+        at
+    }
+
+    /// Adds a topic, or finds it.
+    pub(super) fn add(&mut self, name: &str) -> usize {
+        if let Some(at) = self.find(name) {
+            return at;
+        }
+        let name: Arc<str> = name.into();
+        let at = self.topics.len();
+        let mut topic = Topic::new(Arc::clone(&name));
+        topic.ask_at = Some(Instant::now());
+        self.topics.push(topic);
+        self.by_name.insert(name, at);
+        at
+    }
+}

@@ -1,0 +1,111 @@
+//! The sink from outside: it is started with its configuration and a reader of the log, watched, and stopped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_broker::bus::Reports;
+use forebay_broker::fatal::{Fatal, FatalFlag};
+use forebay_broker::spool::LogReader;
+
+use crate::config::SinkConfig;
+use crate::producer::KafkaProducers;
+use crate::properties;
+use crate::pump::{Parts, Pump};
+use crate::route::Routes;
+use crate::status::Shared;
+pub use crate::status::SinkStatus;
+use crate::topics::Keeper;
+
+/// What a stop waits for beyond its deadline: the turn in progress and the producer's own end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The sink.
+#[derive(Debug)]
+pub struct Sink;
+
+/// Why the sink can't start. Kafka being away is no reason: it is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system gives no thread.
+    #[error("the sink can't start: {0}")]
+    Thread(String),
+}
+
+impl Sink {
+    /// Starts the sink on its own threads. `reader` is to have been made before the first chunk was appended.
+    pub fn start(
+        config: SinkConfig,
+        routes: Arc<Routes>,
+        node_id: &str,
+        reader: Box<dyn LogReader>,
+        reports: Reports,
+        fatal: FatalFlag,
+    ) -> Result<SinkHandle, StartError> {
+        let topics = Keeper::start(&config).map_err(StartError::Thread)?;
+        let shared = Arc::new(Shared::new());
+        let parts = Parts {
+            producers: Box::new(KafkaProducers(properties::producer(&config))),
+            config: Arc::new(config),
+            routes,
+            node_id: node_id.to_owned(),
+            reader,
+            reports,
+            topics: Box::new(topics),
+            shared: Arc::clone(&shared),
+        };
+        let ending = End {
+            shared: Arc::clone(&shared),
+            fatal,
+            end: None,
+        };
+        let thread = std::thread::Builder::new().name("forebay-sink".to_owned());
+        let run = move || {
+            let mut ending = ending;
+            ending.end = Some(Pump::new(parts).run());
+        };
+        thread
+            .spawn(run)
+            .map_err(|error| StartError::Thread(error.to_string()))?;
+        Ok(SinkHandle { shared })
+    }
+}
+
+/// Tells of the thread's end, a panic among them.
+struct End {
+    shared: Arc<Shared>,
+    fatal: FatalFlag,
+    end: Option<Result<usize, String>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let end = self
+            .end
+            .take()
+            .unwrap_or_else(|| Err("its thread panicked".to_owned()));
+        if let Err(why) = &end {
+            self.fatal.raise(Fatal::Sink(why.clone()));
+        }
+        self.shared.end(end);
+    }
+}
+
+/// The running sink.
+#[derive(Debug, Clone)]
+pub struct SinkHandle {
+    shared: Arc<Shared>,
+}
+
+impl SinkHandle {
+    /// How it stands.
+    pub fn status(&self) -> SinkStatus {
+        self.shared.status()
+    }
+
+    /// Delivers what is in the log and ends; blocks until then, or until `deadline`. To be called when nothing is
+    /// accepted any more. Returns the number of records that were read and that Kafka does not have.
+    pub fn stop(&self, deadline: Instant) -> Result<usize, String> {
+        let end = self.shared.stop(deadline, GRACE);
+        end.unwrap_or_else(|| Err("the sink did not end in time".to_owned()))
+    }
+}

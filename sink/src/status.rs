@@ -1,0 +1,106 @@
+//! How the sink stands, as told to the outside, and the way to stop it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// How the sink stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkStatus {
+    /// Whether every record can be delivered now.
+    pub ready: bool,
+    /// Why it is not ready; empty when it is.
+    pub reason: String,
+    /// Records that are sent and not acknowledged.
+    pub in_flight: usize,
+    /// Records that were read from the log and that Kafka does not have yet.
+    pub open: usize,
+    /// Those of them that wait for a topic that can't take records.
+    pub parked: usize,
+}
+
+/// Between the pump and its handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    status: SinkStatus,
+    stop_at: Option<Instant>,
+    /// Set when the pump has ended: the records that Kafka does not have, or why it broke.
+    end: Option<Result<usize, String>>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        let status = SinkStatus {
+            reason: "starting".to_owned(),
+            ..SinkStatus::default()
+        };
+        Self {
+            state: Mutex::new(State {
+                status,
+                stop_at: None,
+                end: None,
+            }),
+            ended: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what the outside sees.
+    pub(crate) fn set(&self, reason: Option<String>, in_flight: usize, open: usize, parked: usize) {
+        let status = SinkStatus {
+            ready: reason.is_none(),
+            reason: reason.unwrap_or_default(),
+            in_flight,
+            open,
+            parked,
+        };
+        let mut state = self.lock();
+        if state.status.reason != status.reason {
+            tracing::info!(ready = status.ready, reason = status.reason, "the way to Kafka");
+        }
+        state.status = status;
+    }
+
+    pub(crate) fn status(&self) -> SinkStatus {
+        self.lock().status.clone()
+    }
+
+    pub(crate) fn stop_at(&self) -> Option<Instant> {
+        self.lock().stop_at
+    }
+
+    pub(crate) fn end(&self, end: Result<usize, String>) {
+        let mut state = self.lock();
+        state.status.ready = false;
+        state.status.reason = match &end {
+            Ok(_) => "stopped".to_owned(),
+            Err(why) => why.clone(),
+        };
+        state.end = Some(end);
+        self.ended.notify_all();
+    }
+
+    /// Asks the pump to stop and waits for it until `deadline`; none when it does not end in time.
+    pub(crate) fn stop(
+        &self,
+        deadline: Instant,
+        grace: std::time::Duration,
+    ) -> Option<Result<usize, String>> {
+        let mut state = self.lock();
+        state.stop_at = Some(deadline);
+        let wait = deadline.saturating_duration_since(Instant::now()) + grace;
+        let waited = self
+            .ended
+            .wait_timeout_while(state, wait, |state| state.end.is_none());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.end.clone()
+    }
+}
