@@ -21,4 +21,8 @@ pub use property::{Place, Properties, PropertiesBuf, Property};
 pub use reason::{DecodeError, EncodeError, Reason};
 
 #[cfg(test)]
+pub mod cases;
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod tests;

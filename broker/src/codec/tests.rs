@@ -1,7 +1,8 @@
-//! Round trips of generated packets in each version, and hostile bytes.
+//! The wire cases, and packets that go there and back.
 
-use proptest::prelude::*;
+use std::collections::HashSet;
 
+use super::cases::Expect;
 use super::*;
 
 fn encoded(version: Version, packet: &Packet<'_>) -> Vec<u8> {
@@ -12,7 +13,7 @@ fn encoded(version: Version, packet: &Packet<'_>) -> Vec<u8> {
 }
 
 /// What is written is read back equal, its length is found from its first bytes, and no prefix of it is a packet.
-fn check_round_trip(version: Version, packet: &Packet<'_>) {
+pub(super) fn check_round_trip(version: Version, packet: &Packet<'_>) {
     let bytes = encoded(version, packet);
     assert_eq!(frame_len(&bytes, bytes.len()), Ok(Some(bytes.len())));
     assert_eq!(
@@ -23,6 +24,39 @@ fn check_round_trip(version: Version, packet: &Packet<'_>) {
     for end in 0..bytes.len().min(64) {
         assert!(decode(version, &bytes[..end]).is_err());
     }
+}
+
+#[test]
+fn every_wire_case_is_what_the_table_says() {
+    let mut names = HashSet::new();
+    let mut wrong = Vec::new();
+    for case in cases::all() {
+        assert!(
+            names.insert(case.name.clone()),
+            "two cases are named {:?}",
+            case.name
+        );
+        let read = decode(case.version, &case.bytes).map_err(|fault| fault.reason);
+        let expected = match &case.expect {
+            Expect::Packet(packet) | Expect::Read(packet) => Ok(packet.clone()),
+            Expect::Fault(reason) => Err(*reason),
+        };
+        if read != expected {
+            wrong.push(format!("{}: {read:?} instead of {expected:?}", case.name));
+        }
+        if let Expect::Packet(packet) = &case.expect {
+            let written = encoded(case.version, packet);
+            if written != case.bytes {
+                wrong.push(format!("{}: written as {written:x?}", case.name));
+            }
+        }
+        if let Expect::Read(packet) = &case.expect {
+            check_round_trip(case.version, packet);
+            assert_ne!(encoded(case.version, packet), case.bytes, "{}", case.name);
+        }
+    }
+    assert!(names.len() > 500, "only {} cases", names.len());
+    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), names.len());
 }
 
 #[test]
@@ -65,18 +99,120 @@ fn a_connect_of_each_version_is_written_and_read() {
     }
 }
 
-proptest! {
-    #[test]
-    fn any_bytes_are_read_without_a_panic(
-        first in any::<u8>(),
-        body in proptest::collection::vec(any::<u8>(), 0..120),
-    ) {
-        let mut frame = vec![first, body.len() as u8];
-        frame.extend_from_slice(&body);
-        for version in [Version::V31, Version::V311, Version::V5] {
-            let _ = decode(version, &frame);
-            let _ = decode(version, &body);
-            let _ = frame_len(&body, 100);
+#[test]
+fn what_can_not_be_written_leaves_the_buffer_as_it_was() {
+    let long = "t".repeat(65_536);
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: &long,
+        packet_id: None,
+        payload: b"",
+        properties: Properties::EMPTY,
+    };
+    let unnumbered = Publish {
+        topic: "a",
+        qos: QoS::AtLeastOnce,
+        ..publish.clone()
+    };
+    let huge = vec![0; 268_435_455];
+    let huge = Publish {
+        topic: "a",
+        payload: &huge,
+        ..publish.clone()
+    };
+    let connect = Connect {
+        version: Version::V5,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: &long,
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    };
+    for (packet, fault) in [
+        (Packet::Publish(publish), EncodeError::FieldTooLong),
+        (Packet::Publish(huge), EncodeError::PacketTooLong),
+        (
+            Packet::Publish(unnumbered),
+            EncodeError::Contradiction("PUBLISH above QoS 0 without a packet identifier"),
+        ),
+        (Packet::Connect(connect), EncodeError::FieldTooLong),
+    ] {
+        let mut out = b"before".to_vec();
+        assert_eq!(encode(Version::V5, &packet, &mut out), Err(fault));
+        assert_eq!(out, b"before");
+    }
+    let mut properties = PropertiesBuf::new();
+    assert!(!properties.push(Property::UserProperty("a", &long)));
+    assert!(properties.as_properties().is_empty());
+}
+
+#[test]
+fn a_frame_is_measured_before_it_is_there() {
+    let too_large = Err(Reason::PacketTooLarge);
+    let malformed = Err(Reason::MalformedPacket);
+    for (bytes, limit, expected) in [
+        (b"".as_slice(), 100, Ok(None)),
+        (b"\x30", 100, Ok(None)),
+        (b"\x30\x80", 100, Ok(None)),
+        (b"\x30\x80\x80\x80", 100, Ok(None)),
+        (b"\xC0\x00", 2, Ok(Some(2))),
+        (b"\xC0\x00", 1, too_large),
+        (b"\x30\x7F", 129, Ok(Some(129))),
+        (b"\x30\x7F", 128, too_large),
+        (b"\x30\x80\x01", 131, Ok(Some(131))),
+        (b"\x30\xFF\xFF\xFF\x7F", usize::MAX, Ok(Some(268_435_460))),
+        (b"\x30\xFF\xFF\xFF\x7F", 1 << 20, too_large),
+        (b"\x30\xFF\xFF\xFF\xFF", usize::MAX, malformed),
+    ] {
+        assert_eq!(
+            frame_len(bytes, limit).map_err(|fault| fault.reason),
+            expected,
+            "{bytes:x?}"
+        );
+    }
+}
+
+#[test]
+fn a_connect_that_can_not_be_read_still_names_its_version() {
+    let cases = cases::all();
+    let broken = cases
+        .iter()
+        .filter(|case| case.name.contains(" connect ") && case.bytes.len() > 9);
+    for case in broken {
+        let Expect::Fault(reason) = case.expect else {
+            continue;
+        };
+        let expected = match reason {
+            Reason::UnsupportedProtocolVersion => Err(reason),
+            _ => Ok(case.version),
+        };
+        let named = peek_version(&case.bytes).map_err(|fault| fault.reason);
+        assert_eq!(named, expected, "{}", case.name);
+    }
+    assert!(peek_version(b"\xC0\x00").is_err());
+}
+
+#[test]
+fn reasons_have_their_return_codes() {
+    for code in 0..=u8::MAX {
+        if let Ok(reason) = Reason::try_from(code) {
+            assert_eq!(reason as u8, code);
+            assert_eq!(reason.return_code() == 0, !reason.is_error());
         }
+    }
+    let named = [
+        (Reason::UnsupportedProtocolVersion, 1),
+        (Reason::ClientIdentifierNotValid, 2),
+        (Reason::ServerBusy, 3),
+        (Reason::BadUserNameOrPassword, 4),
+        (Reason::NotAuthorized, 5),
+    ];
+    for (reason, code) in named {
+        assert_eq!(reason.return_code(), code);
     }
 }

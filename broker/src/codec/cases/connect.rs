@@ -1,0 +1,497 @@
+//! CONNECT (section 3.1).
+
+use super::{Table, V3, V5, V31, V311, frame, leak, props};
+use crate::codec::{Connect, Packet, Properties, QoS, Reason, Version, Will};
+
+const HEAD_31: &[u8] = b"\x00\x06MQIsdp\x03";
+const HEAD_311: &[u8] = b"\x00\x04MQTT\x04";
+const HEAD_5: &[u8] = b"\x00\x04MQTT\x05";
+
+/// Keep alive of 60 s and, in 5.0, no properties: what stands between flags and client id.
+fn middle(version: Version) -> &'static [u8] {
+    match version {
+        Version::V5 => b"\x00\x3C\x00",
+        _ => b"\x00\x3C",
+    }
+}
+
+fn head(version: Version) -> &'static [u8] {
+    match version {
+        Version::V31 => HEAD_31,
+        Version::V311 => HEAD_311,
+        Version::V5 => HEAD_5,
+    }
+}
+
+/// A CONNECT with these flags and payload.
+fn bytes(version: Version, flags: u8, payload: &[u8]) -> Vec<u8> {
+    frame(0x10, &[head(version), &[flags], middle(version), payload])
+}
+
+fn plain(version: Version) -> Connect<'static> {
+    Connect {
+        version,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: 60,
+        client_id: "d7",
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    }
+}
+
+fn will() -> Will<'static> {
+    Will {
+        topic: "w",
+        payload: b"gone",
+        qos: QoS::AtMostOnce,
+        retain: false,
+        properties: Properties::EMPTY,
+    }
+}
+
+pub(super) fn add(table: &mut Table) {
+    for version in super::ALL {
+        good(table, version);
+        wills(table, version);
+        texts(table, version);
+    }
+    versions(table);
+    flags(table);
+    properties(table);
+}
+
+fn good(table: &mut Table, version: Version) {
+    let mut good = |name: &str, flags, payload: &[u8], connect: Connect<'static>| {
+        table.good(
+            name,
+            version,
+            bytes(version, flags, payload),
+            Packet::Connect(connect),
+        );
+    };
+    let plain = plain(version);
+    good("connect", 0x02, b"\x00\x02d7", plain.clone());
+    let kept = Connect {
+        clean_start: false,
+        ..plain.clone()
+    };
+    good("connect to a kept session", 0x00, b"\x00\x02d7", kept.clone());
+    let nameless = Connect {
+        client_id: "",
+        ..plain.clone()
+    };
+    good("connect without a client id", 0x02, b"\x00\x00", nameless);
+    let nameless = Connect {
+        client_id: "",
+        ..kept
+    };
+    good(
+        "connect without a client id to a kept session",
+        0x00,
+        b"\x00\x00",
+        nameless,
+    );
+    let user = Connect {
+        username: Some("u"),
+        ..plain.clone()
+    };
+    good(
+        "connect with a user name",
+        0x82,
+        b"\x00\x02d7\x00\x01u",
+        user.clone(),
+    );
+    let both = Connect {
+        password: Some(b"p\x00\xFF"),
+        ..user
+    };
+    good(
+        "connect with a password of any bytes",
+        0xC2,
+        b"\x00\x02d7\x00\x01u\x00\x03p\x00\xFF",
+        both,
+    );
+    let empty = Connect {
+        username: Some(""),
+        password: Some(b""),
+        ..plain.clone()
+    };
+    good(
+        "connect with an empty user name and password",
+        0xC2,
+        b"\x00\x02d7\x00\x00\x00\x00",
+        empty,
+    );
+    let umlaut = Connect {
+        client_id: "\u{FEFF}gerät-𝄞",
+        ..plain.clone()
+    };
+    good(
+        "connect with a client id beyond ASCII",
+        0x02,
+        b"\x00\x0E\xEF\xBB\xBFger\xC3\xA4t-\xF0\x9D\x84\x9E",
+        umlaut,
+    );
+    let long = std::str::from_utf8(leak(vec![b'c'; 65_535])).unwrap_or_default();
+    let longest = Connect {
+        client_id: long,
+        ..plain.clone()
+    };
+    good(
+        "connect with the longest client id",
+        0x02,
+        &[b"\xFF\xFF", long.as_bytes()].concat(),
+        longest,
+    );
+    let all = Connect {
+        will: Some(Will {
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            ..will()
+        }),
+        username: Some("u"),
+        password: Some(b"p"),
+        ..plain
+    };
+    let payload: &[u8] = match version {
+        Version::V5 => b"\x00\x02d7\x00\x00\x01w\x00\x04gone\x00\x01u\x00\x01p",
+        _ => b"\x00\x02d7\x00\x01w\x00\x04gone\x00\x01u\x00\x01p",
+    };
+    good("connect with all fields", 0xF6, payload, all);
+}
+
+fn wills(table: &mut Table, version: Version) {
+    let pad: &[u8] = match version {
+        Version::V5 => b"\x00",
+        _ => b"",
+    };
+    let payload = [b"\x00\x02d7", pad, b"\x00\x01w\x00\x04gone"].concat();
+    for (flags, qos, retain) in [
+        (0x06, QoS::AtMostOnce, false),
+        (0x0E, QoS::AtLeastOnce, false),
+        (0x16, QoS::ExactlyOnce, false),
+        (0x26, QoS::AtMostOnce, true),
+        (0x2E, QoS::AtLeastOnce, true),
+        (0x36, QoS::ExactlyOnce, true),
+    ] {
+        let connect = Connect {
+            will: Some(Will {
+                qos,
+                retain,
+                ..will()
+            }),
+            ..plain(version)
+        };
+        let name = format!("connect with a will, flags {flags:#x}");
+        table.good(
+            &name,
+            version,
+            bytes(version, flags, &payload),
+            Packet::Connect(connect),
+        );
+    }
+    let empty = Connect {
+        will: Some(Will {
+            payload: b"",
+            ..will()
+        }),
+        ..plain(version)
+    };
+    let payload_empty = [b"\x00\x02d7", pad, b"\x00\x01w\x00\x00"].concat();
+    table.good(
+        "connect with an empty will",
+        version,
+        bytes(version, 0x06, &payload_empty),
+        Packet::Connect(empty),
+    );
+    let mut bad = |name: &str, flags, payload: &[&[u8]], reason| {
+        let payload = [b"\x00\x02d7", pad, &payload.concat()].concat();
+        table.bad(name, &[version], &bytes(version, flags, &payload), reason);
+    };
+    let name_invalid = Reason::TopicNameInvalid;
+    let malformed = Reason::MalformedPacket;
+    bad(
+        "connect with a will at QoS 3",
+        0x1E,
+        &[b"\x00\x01w\x00\x00"],
+        malformed,
+    );
+    bad(
+        "connect with a will topic with +",
+        0x06,
+        &[b"\x00\x03w/+\x00\x00"],
+        name_invalid,
+    );
+    bad(
+        "connect with a will topic with #",
+        0x06,
+        &[b"\x00\x01#\x00\x00"],
+        name_invalid,
+    );
+    bad(
+        "connect with an empty will topic",
+        0x06,
+        &[b"\x00\x00\x00\x00"],
+        name_invalid,
+    );
+    bad(
+        "connect with U+0000 in the will topic",
+        0x06,
+        &[b"\x00\x02w\x00\x00\x00"],
+        malformed,
+    );
+    bad(
+        "connect with a will topic that is not UTF-8",
+        0x06,
+        &[b"\x00\x02w\xC0\x00\x00"],
+        malformed,
+    );
+    bad("connect whose will is missing", 0x06, &[b""], malformed);
+    bad(
+        "connect whose will payload is missing",
+        0x06,
+        &[b"\x00\x01w"],
+        malformed,
+    );
+    bad(
+        "connect whose will payload is cut off",
+        0x06,
+        &[b"\x00\x01w\x00\x05gone"],
+        malformed,
+    );
+}
+
+fn texts(table: &mut Table, version: Version) {
+    let mut bad = |name: &str, flags, payload: &[u8]| {
+        table.malformed(name, &[version], &bytes(version, flags, payload));
+    };
+    bad("connect without a client id's length", 0x02, b"");
+    bad("connect with half a client id's length", 0x02, b"\x00");
+    bad("connect with a client id that is cut off", 0x02, b"\x00\x03d7");
+    bad("connect with a byte behind its end", 0x02, b"\x00\x02d7\x00");
+    bad(
+        "connect with a user name that is not announced",
+        0x02,
+        b"\x00\x02d7\x00\x01u",
+    );
+    bad("connect with U+0000 in the client id", 0x02, b"\x00\x02d\x00");
+    bad(
+        "connect with a surrogate in the client id",
+        0x02,
+        b"\x00\x03\xED\xA0\x80",
+    );
+    bad("connect with a lone continuation byte", 0x02, b"\x00\x01\x80");
+    bad("connect with an overlong form of '/'", 0x02, b"\x00\x02\xC0\xAF");
+    bad(
+        "connect with a character beyond U+10FFFF",
+        0x02,
+        b"\x00\x04\xF4\x90\x80\x80",
+    );
+    bad("connect with half a character", 0x02, b"\x00\x01\xC3");
+    bad(
+        "connect with U+0000 in the user name",
+        0x82,
+        b"\x00\x02d7\x00\x01\x00",
+    );
+    bad(
+        "connect with a user name that is not UTF-8",
+        0x82,
+        b"\x00\x02d7\x00\x01\xFF",
+    );
+    bad(
+        "connect with a user name that is cut off",
+        0x82,
+        b"\x00\x02d7\x00\x02u",
+    );
+    bad(
+        "connect with a password that is cut off",
+        0xC2,
+        b"\x00\x02d7\x00\x01u\x00\x02p",
+    );
+}
+
+fn versions(table: &mut Table) {
+    for (version, head) in [
+        (V31, b"\x00\x06MQIsdp\x83".as_slice()),
+        (V311, b"\x00\x04MQTT\x84"),
+    ] {
+        let bridge = Connect {
+            bridge: true,
+            ..plain(version)
+        };
+        let bytes = frame(0x10, &[head, b"\x02\x00\x3C\x00\x02d7"]);
+        table.good("connect of a bridge", version, bytes, Packet::Connect(bridge));
+    }
+    let heads: [(&str, &[u8]); 14] = [
+        ("MQTT level 0", b"\x00\x04MQTT\x00"),
+        ("MQTT level 3", b"\x00\x04MQTT\x03"),
+        ("MQTT level 6", b"\x00\x04MQTT\x06"),
+        ("MQTT level 255", b"\x00\x04MQTT\xFF"),
+        ("MQTT level 0x83", b"\x00\x04MQTT\x83"),
+        ("a bridge of 5.0", b"\x00\x04MQTT\x85"),
+        ("MQIsdp level 4", b"\x00\x06MQIsdp\x04"),
+        ("MQIsdp level 5", b"\x00\x06MQIsdp\x05"),
+        ("MQIsdp level 2", b"\x00\x06MQIsdp\x02"),
+        ("mqtt in small letters", b"\x00\x04mqtt\x04"),
+        ("an empty name", b"\x00\x00\x04"),
+        ("a longer name", b"\x00\x05MQTTX\x04"),
+        ("a name that is not UTF-8", b"\x00\x04MQT\xFF\x04"),
+        ("MQTT-SN's name", b"\x00\x07MQTT-SN\x01"),
+    ];
+    for (name, head) in heads {
+        let bytes = frame(0x10, &[head, b"\x02\x00\x3C\x00\x02d7"]);
+        table.bad(
+            &format!("connect with {name}"),
+            &[V311],
+            &bytes,
+            Reason::UnsupportedProtocolVersion,
+        );
+    }
+    table.malformed("connect without a body", &[V311], b"\x10\x00");
+    table.malformed("connect with half a name", &[V311], b"\x10\x04\x00\x04MQ");
+    table.malformed("connect without a level", &[V311], b"\x10\x06\x00\x04MQTT");
+    table.malformed("connect without flags", &[V311], b"\x10\x07\x00\x04MQTT\x04");
+    table.malformed(
+        "connect without a keep alive",
+        &[V311],
+        b"\x10\x08\x00\x04MQTT\x04\x02",
+    );
+    table.malformed(
+        "connect with half a keep alive",
+        &[V311],
+        b"\x10\x09\x00\x04MQTT\x04\x02\x00",
+    );
+    table.malformed(
+        "connect without properties",
+        &[V5],
+        b"\x10\x0A\x00\x04MQTT\x05\x02\x00\x3C",
+    );
+    for bits in [0x01, 0x02, 0x04, 0x08] {
+        let bytes = frame(0x10 | bits, &[HEAD_311, b"\x02\x00\x3C\x00\x02d7"]);
+        table.malformed(&format!("connect with header flag {bits:#x}"), &[V311], &bytes);
+    }
+    let mut overlong = bytes(V5, 0x02, b"\x00\x02d7");
+    overlong.splice(1..2, [overlong[1] | 0x80, 0x00]);
+    table.malformed("connect with an overlong remaining length", &[V5], &overlong);
+}
+
+fn flags(table: &mut Table) {
+    for version in [V311, V5] {
+        let mut bad = |name: &str, flags| {
+            table.malformed(name, &[version], &bytes(version, flags, b"\x00\x02d7"));
+        };
+        bad("connect with the reserved flag", 0x03);
+        bad("connect with will QoS 1 and no will", 0x0A);
+        bad("connect with will QoS 2 and no will", 0x12);
+        bad("connect with will QoS 3 and no will", 0x1A);
+        bad("connect with will retain and no will", 0x22);
+    }
+    for flags in [0x03, 0x0A, 0x1A, 0x22] {
+        // 3.1 disregards these bits.
+        table.read(
+            &format!("connect with flags {flags:#x}"),
+            V31,
+            bytes(V31, flags, b"\x00\x02d7"),
+            Packet::Connect(plain(V31)),
+        );
+    }
+    for version in V3 {
+        let bytes = bytes(version, 0x42, b"\x00\x02d7\x00\x01p");
+        table.malformed("connect with a password and no user name", &[version], &bytes);
+    }
+    let token = Connect {
+        password: Some(b"p"),
+        ..plain(V5)
+    };
+    table.good(
+        "connect with a password and no user name",
+        V5,
+        bytes(V5, 0x42, b"\x00\x02d7\x00\x01p"),
+        Packet::Connect(token),
+    );
+    // 3.1: the remaining length goes before the flags of user name and password.
+    table.read(
+        "connect whose user name is missing",
+        V31,
+        bytes(V31, 0x82, b"\x00\x02d7"),
+        Packet::Connect(plain(V31)),
+    );
+    let user = Connect {
+        username: Some("u"),
+        ..plain(V31)
+    };
+    table.read(
+        "connect whose password is missing",
+        V31,
+        bytes(V31, 0xC2, b"\x00\x02d7\x00\x01u"),
+        Packet::Connect(user),
+    );
+    for version in [V311, V5] {
+        table.malformed(
+            "connect whose user name is missing",
+            &[version],
+            &bytes(version, 0x82, b"\x00\x02d7"),
+        );
+        let cut = bytes(version, 0xC2, b"\x00\x02d7\x00\x01u");
+        table.malformed("connect whose password is missing", &[version], &cut);
+    }
+}
+
+fn properties(table: &mut Table) {
+    let with =
+        |raw: &[u8], rest: &[u8]| frame(0x10, &[HEAD_5, b"\x02\x00\x3C", &[raw.len() as u8], raw, rest]);
+    const EVERY: &[u8] = b"\x11\x00\x00\x0E\x10\x21\x00\x0A\x27\x00\x01\x00\x00\x22\x00\x05\x19\x01\x17\x00\
+        \x26\x00\x01a\x00\x01b\x26\x00\x01a\x00\x01b\x15\x00\x01m\x16\x00\x02\x00\x01";
+    let connect = Connect {
+        properties: props(EVERY),
+        ..plain(V5)
+    };
+    table.good(
+        "connect with every property",
+        V5,
+        with(EVERY, b"\x00\x02d7"),
+        Packet::Connect(connect),
+    );
+    const WILL: &[u8] = b"\x18\x00\x00\x00\x0A\x01\x01\x02\x00\x00\x00\x3C\x03\x00\x04text\x08\x00\x01r\
+        \x09\x00\x02\x00\x01\x26\x00\x01a\x00\x01b";
+    let connect = Connect {
+        will: Some(Will {
+            properties: props(WILL),
+            ..will()
+        }),
+        ..plain(V5)
+    };
+    let payload = [
+        b"\x00\x02d7",
+        &[WILL.len() as u8] as &[u8],
+        WILL,
+        b"\x00\x01w\x00\x04gone",
+    ]
+    .concat();
+    table.good(
+        "connect with every will property",
+        V5,
+        bytes(V5, 0x06, &payload),
+        Packet::Connect(connect),
+    );
+    let mut bad = |name: &str, raw: &[u8]| table.forbidden(name, &[V5], &with(raw, b"\x00\x02d7"));
+    bad("connect with receive maximum 0", b"\x21\x00\x00");
+    bad("connect with maximum packet size 0", b"\x27\x00\x00\x00\x00");
+    bad("connect with request problem information 2", b"\x17\x02");
+    bad("connect with request response information 2", b"\x19\x02");
+    bad("connect with authentication data and no method", b"\x16\x00\x01x");
+    table.malformed(
+        "connect whose properties are cut off",
+        &[V5],
+        &with(b"\x21\x00", b""),
+    );
+    let lies = frame(0x10, &[HEAD_5, b"\x02\x00\x3C\x20\x00\x02d7"]);
+    table.malformed("connect whose property length is too great", &[V5], &lies);
+    let overlong = frame(0x10, &[HEAD_5, b"\x02\x00\x3C\x80\x00\x00\x02d7"]);
+    table.malformed("connect with an overlong property length", &[V5], &overlong);
+    let five = frame(0x10, &[HEAD_5, b"\x02\x00\x3C\x80\x80\x80\x80\x01\x00\x02d7"]);
+    table.malformed("connect with a property length of five bytes", &[V5], &five);
+}
