@@ -138,7 +138,9 @@ pub(crate) struct Worker {
     scratch: Cell<Vec<u8>>,
     slot: Arc<ReportSlot>,
     reopened_seen: Cell<u64>,
-    flush_timer: Cell<bool>,
+    /// The open chunk waits for more: a turn is wanted in `bus.max_wait_ms`, or its timer already runs.
+    flush_wanted: Cell<bool>,
+    flush_armed: Cell<bool>,
     closing: Cell<bool>,
 }
 
@@ -185,7 +187,8 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<()> {
         scratch: Cell::new(vec![0; SCRATCH_BYTES]),
         slot,
         reopened_seen: Cell::new(0),
-        flush_timer: Cell::new(false),
+        flush_wanted: Cell::new(false),
+        flush_armed: Cell::new(false),
         closing: Cell::new(false),
     });
     worker.tick();
@@ -244,8 +247,12 @@ impl Worker {
             let waits = state.sender.in_flight() > 0
                 && state.open.bytes() < config.chunk_bytes / 2
                 && state.now_ms.saturating_sub(state.opened_ms) < config.max_wait_ms;
-            if !state.open.is_empty() && (waits || !state.flush()) && !self.flush_timer.replace(true) {
-                self.slot.waker.wake();
+            if waits && !state.open.is_empty() {
+                if !self.flush_armed.get() && !self.flush_wanted.replace(true) {
+                    self.slot.waker.wake();
+                }
+            } else {
+                state.flush(); // when the bus is full it wakes this worker once there is room
             }
             if !state.held.is_empty() && state.sender.has_room() {
                 state.wake_held();
@@ -273,11 +280,14 @@ impl Worker {
                     state.observe();
                 });
             }
-            if self.flush_timer.get() && flush_timer.as_mut().poll(cx).is_ready() {
+            if self.flush_wanted.take() {
                 flush_timer
                     .as_mut()
                     .reset(tokio::time::Instant::now() + flush_after);
-                self.flush_timer.set(false);
+                self.flush_armed.set(true);
+            }
+            if self.flush_armed.get() && flush_timer.as_mut().poll(cx).is_ready() {
+                self.flush_armed.set(false);
             }
             self.take_reports();
             self.take_mail()
