@@ -21,7 +21,8 @@ fn start_as_it_stands(file: &str, further: &[String]) -> Forebay {
             format!("FOREBAY__LISTENER__0__BIND=127.0.0.1:{}", place.mqtt),
             format!("FOREBAY__ADMIN__BIND=127.0.0.1:{}", place.admin),
             format!("FOREBAY__NODE__DATA_DIR={}", place.dir.path().display()),
-        ];
+        ]
+        .to_vec();
         command.extend_from_slice(further);
         command.extend(args![env!("CARGO_BIN_EXE_forebay"), "run", "-c", file]);
         if let Some(forebay) = place.start(&command) {
@@ -51,7 +52,8 @@ fn each_configuration_starts() {
             further = args![format!(
                 "FOREBAY__KAFKA__PROPERTIES__BOOTSTRAP_SERVERS={}",
                 kafka.bootstrap()
-            )];
+            )]
+            .to_vec();
         }
         let forebay = start_as_it_stands(&file, &further);
         forebay.wait_ready(WITHIN);
@@ -165,11 +167,7 @@ fn the_manifest_fits_together() {
     let scraped = template["metadata"]["annotations"]["prometheus.io/port"]
         .as_str()
         .unwrap();
-    assert!(
-        ports
-            .iter()
-            .any(|port| port["containerPort"].to_string() == scraped)
-    );
+    assert!(ports.iter().any(|port| port["containerPort"] == scraped));
     let claimed = &set["volumeClaimTemplates"][0]["metadata"]["name"];
     let mounts = container["volumeMounts"].as_array().unwrap();
     let data = mounts

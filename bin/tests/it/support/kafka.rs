@@ -105,11 +105,6 @@ impl Kafka {
         self.process = Some(process);
     }
 
-    /// Starts it and does not wait.
-    pub fn launch_unattended(&mut self) {
-        self.process = Some(self.launch());
-    }
-
     fn launch(&self) -> Process {
         let mut args = java_args("kafka.Kafka", &["-Xms192m", "-Xmx384m"]);
         args.push(self.dir.path().join("server.properties").display().to_string());

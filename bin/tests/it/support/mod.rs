@@ -53,5 +53,5 @@ pub fn block_on<T>(within: Duration, future: impl Future<Output = T>) -> T {
 /// The arguments of a command, as strings.
 #[macro_export]
 macro_rules! args {
-    ($($arg:expr),* $(,)?) => { vec![$($arg.to_string()),*] };
+    ($($arg:expr),* $(,)?) => { [$($arg.to_string()),*] };
 }

@@ -52,7 +52,7 @@ impl Subscriber {
         let mut args = with_port(port, further);
         // -d prints the SUBACK; lines of messages are told apart by their own prefix.
         args.extend(args!["-d", "-F", "message %t %q %r %p"]);
-        let mut all = args!["-oL", "mosquitto_sub"];
+        let mut all = args!["-oL", "mosquitto_sub"].to_vec();
         all.extend(args);
         let process = Process::start("stdbuf", &all, &dir.path().join("out"));
         let subscriber = Self { process, _dir: dir };
@@ -95,7 +95,7 @@ impl Subscriber {
 }
 
 fn with_port(port: u16, further: &[&str]) -> Vec<String> {
-    let mut args = args!["-h", "127.0.0.1", "-p", port];
+    let mut args = args!["-h", "127.0.0.1", "-p", port].to_vec();
     args.extend(further.iter().map(ToString::to_string));
     args
 }
@@ -109,7 +109,7 @@ pub fn python(script: &str, args: &[String]) -> Finished {
         "no Python in {}: `make setup` makes it",
         python.display()
     );
-    let mut all = args![root().join("bin/tests/clients").join(script).display()];
+    let mut all = args![root().join("bin/tests/clients").join(script).display()].to_vec();
     all.extend_from_slice(args);
     process::run(&python.display().to_string(), &all, "", WITHIN)
 }
