@@ -172,7 +172,7 @@ fn a_stop_by_signal_ends_though_kafka_is_away() {
     let load = load("n", 5, 10, 50);
     let outcomes = run(&load, forebay.mqtt, Duration::from_secs(60), || {
         wait_for("publishes are held", Duration::from_secs(20), || {
-            (forebay.metric("forebay_publishes_total", "") >= 5.0).then_some(())
+            (forebay.metric("forebay_publishes_received_total", "") >= 5.0).then_some(())
         });
         forebay.ask_to_end();
         let code = forebay.wait(Duration::from_secs(60));
