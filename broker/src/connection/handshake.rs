@@ -56,19 +56,13 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
     let whole = timeout(
         left,
         read_connect(&mut stream, &mut read, limits.max_packet_bytes),
-    )
-    .await;
-    let len = match whole {
-        Ok(Ok(len)) => len,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "closed before a whole CONNECT came");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s");
-            return None;
-        }
-    };
+    );
+    let len = whole
+        .await
+        .inspect_err(|_| tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s"))
+        .ok()?
+        .inspect_err(|error| tracing::debug!(%peer, %error, "closed before a whole CONNECT came"))
+        .ok()?;
     let frame = read.get(..len)?;
     worker.with(|state| state.count_connect(len));
     let packet = match decode(Version::V5, frame) {
@@ -86,14 +80,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned));
             let version = packet.version;
             read.drain(..len);
-            Some(Connection::new(
-                worker,
-                stream,
-                joined,
-                version,
-                Intake::new(read),
-                permit,
-            ))
+            let intake = Intake::new(read);
+            Some(Connection::new(worker, stream, joined, version, intake, permit))
         }
         Next::Home(home) => {
             let handed_over = Accepted {
@@ -104,11 +92,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
                 read,
                 deadline_ms: Some(deadline_ms),
             };
-            worker
-                .shared
-                .mailboxes
-                .get(usize::from(home))?
-                .put_socket(Box::new(handed_over));
+            let mailbox = worker.shared.mailboxes.get(usize::from(home))?;
+            mailbox.put_socket(Box::new(handed_over));
             None
         }
         Next::Refuse(version, reason) => {
