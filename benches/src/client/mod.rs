@@ -1,0 +1,11 @@
+//! Many MQTT devices on few threads.
+
+pub mod device;
+pub mod net;
+pub mod plan;
+pub mod ranges;
+pub mod run;
+pub mod schedule;
+pub mod shard;
+pub mod stats;
+pub mod wire;
