@@ -182,6 +182,14 @@ impl Bench {
         numbers
     }
 
+    /// Reads what is in the log and lets it go.
+    fn release(&mut self) {
+        while let Some(entry) = self.reader.read(Duration::ZERO).unwrap() {
+            let end = entry.first.sequence + u64::from(entry.chunk.count());
+            self.reader.commit(end).unwrap();
+        }
+    }
+
     /// Each worker's chunks stand in the log once, in order.
     fn assert_whole(&mut self, chunks: u64) {
         for (worker, numbers) in self.in_log().into_iter().enumerate() {
@@ -265,55 +273,68 @@ fn a_stop_drains_what_is_in_flight_and_closes_the_log() {
     assert_eq!(chunks, 40);
 }
 
-/// Cost of the hop, to be run by hand in release mode: `cargo test --release -p forebay-broker -- --ignored hop_cost
-/// --nocapture`.
+/// Cost of the hop, to be run by hand: `cargo test --release -p forebay-broker -- --ignored hop_cost --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn hop_cost() {
     for (name, records, chunks) in [("128 KiB", 1000usize, 20_000u64), ("one message", 1, 50_000)] {
-        let mut bench = Bench::new(1, &config(64, 2000), 1 << 26, no_fault());
         let mut template = ChunkBuilder::new(256 * 1024);
-        for _ in 0..records {
-            push(&mut template, 0, 90);
-        }
-        let bytes = template.bytes();
-        let record = template.finish(0, 0);
-        let record = record.records().next().unwrap().unwrap();
+        push(&mut template, 0, 90);
+        let template = template.finish(0, 0);
+        let record = template.records().next().unwrap().unwrap();
         let mut builder = ChunkBuilder::new(256 * 1024);
-        let (begun, cpu) = (Instant::now(), cpu_time());
-        let mut left = chunks;
-        bench.drive("measured", |bench| {
-            while left > 0 {
-                if builder.is_empty() {
-                    for _ in 0..records {
-                        builder.push(&record).unwrap();
-                    }
-                }
-                let now_ms = bench.now_ms();
-                if bench.senders[0].send(now_ms, &mut builder).is_err() {
-                    break;
-                }
-                left -= 1;
+        let fill = |builder: &mut ChunkBuilder| {
+            for _ in 0..records {
+                builder.push(&record).unwrap();
             }
-            while let Some(entry) = bench.reader.read(Duration::ZERO).unwrap() {
-                let end = entry.first.sequence + u64::from(entry.chunk.count());
-                bench.reader.commit(end).unwrap();
+        };
+        measured(&format!("{name}: filling alone"), chunks, || {
+            for number in 0..chunks {
+                fill(&mut builder);
+                std::hint::black_box(builder.finish(0, number));
             }
-            left == 0 && bench.senders[0].appended() == chunks
         });
-        let (wall, cpu) = (begun.elapsed(), cpu_time() - cpu);
-        println!(
-            "{name} ({bytes} bytes): {:.1} us wall, {:.1} us CPU a chunk, filling and all threads",
-            wall.as_secs_f64() * 1e6 / chunks as f64,
-            cpu.as_secs_f64() * 1e6 / chunks as f64
-        );
+        let mut bench = Bench::new(1, &config(64, 2000), 1 << 26, no_fault());
+        let mut left = chunks;
+        measured(&format!("{name}: many in flight"), chunks, || {
+            fill(&mut builder);
+            bench.drive("measured", |bench| {
+                while left > 0 {
+                    let now_ms = bench.now_ms();
+                    if bench.senders[0].send(now_ms, &mut builder).is_err() {
+                        break;
+                    }
+                    left -= 1;
+                    fill(&mut builder);
+                }
+                bench.release();
+                left == 0 && bench.senders[0].appended() == chunks
+            });
+        });
+        builder.finish(0, 0);
+        measured(&format!("{name}: one at a time"), 2000, || {
+            for number in chunks..chunks + 2000 {
+                let now_ms = bench.now_ms();
+                fill(&mut builder);
+                bench.senders[0].send(now_ms, &mut builder).unwrap();
+                bench.drive("one", |bench| bench.senders[0].appended() > number);
+                bench.release();
+            }
+        });
         assert!(bench.stop());
     }
 }
 
+fn measured(name: &str, chunks: u64, run: impl FnOnce()) {
+    let (begun, cpu) = (Instant::now(), cpu_time());
+    run();
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / chunks as f64;
+    let (wall, cpu) = (each(begun.elapsed()), each(cpu_time().saturating_sub(cpu)));
+    println!("{name}: {wall:.1} us wall, {cpu:.1} us CPU of all threads a chunk");
+}
+
+/// CPU time of all threads that live.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap();
-    drop(stat);
     let mut total = Duration::ZERO;
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
         let path = task.unwrap().path().join("schedstat");
