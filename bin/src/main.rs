@@ -1,8 +1,14 @@
 //! The `forebay` program: arguments and exit codes, nothing else.
 
+mod admin;
 mod command;
 mod config;
+mod demo;
 mod exit;
+mod files;
+mod logging;
+mod node;
+mod run;
 
 use std::process::ExitCode;
 

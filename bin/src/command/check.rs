@@ -38,6 +38,11 @@ impl Check {
             };
             writeln!(out, "route {} -> {to}", route.filter)?;
         }
+        writeln!(
+            out,
+            "data directory {} (nothing is kept there yet)",
+            settings.data_dir.display()
+        )?;
         writeln!(out, "nothing is wrong")?;
         Ok(exit::OK)
     }

@@ -2,6 +2,8 @@
 
 mod check;
 mod completions;
+mod demo;
+mod run;
 
 use std::path::PathBuf;
 
@@ -12,8 +14,12 @@ use crate::config::{self, Settings};
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start the broker.
+    Run(run::Run),
     /// List everything that is wrong with a configuration, without starting anything.
     Check(check::Check),
+    /// Show the whole way on this machine: devices publish, an embedded Kafka has it.
+    Demo(demo::Demo),
     /// Print a script that completes the commands in a shell.
     Completions(completions::Completions),
 }
@@ -22,7 +28,9 @@ impl Command {
     /// Does it and gives the exit code.
     pub fn execute(self) -> anyhow::Result<u8> {
         match self {
+            Command::Run(run) => run.execute(),
             Command::Check(check) => check.execute(),
+            Command::Demo(demo) => demo.execute(),
             Command::Completions(completions) => completions.execute(),
         }
     }

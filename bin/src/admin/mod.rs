@@ -1,0 +1,142 @@
+//! Metrics and health over HTTP, on a thread of its own so that it answers when the workers are busy.
+
+mod process;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// How often the recorder folds its histograms: between two scrapes memory must not grow.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Buckets of every latency histogram, in seconds: from what a bus costs to what an outage costs.
+const BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Whether this node can do its work, and what it says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// It can.
+    pub ready: bool,
+    /// Why, one line for each part.
+    pub reason: String,
+}
+
+/// Says whether the node is ready, each time it is asked. Must not block.
+pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// Makes the recorder that all metrics go to. Once in a process, before the broker starts.
+pub fn record() -> anyhow::Result<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .context("the histogram buckets were refused")?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).context("there is a recorder of metrics already")?;
+    metrics::describe_gauge!("forebay_build_info", "Always 1; the version is in the label");
+    metrics::gauge!("forebay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+/// Binds `bind`; [`Bound::serve`] answers there.
+pub fn bind(bind: SocketAddr) -> anyhow::Result<Bound> {
+    let listener = TcpListener::bind(bind).with_context(|| {
+        format!("the admin address {bind} can't be had\n    hint: set another one in [admin] bind, or end what uses it")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(Bound {
+        address: listener.local_addr()?,
+        listener,
+    })
+}
+
+/// An admin address that is bound.
+pub struct Bound {
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Bound {
+    /// Where it is bound, with the port that was found for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers on a thread of its own until the process ends.
+    pub fn serve(self, handle: PrometheusHandle, ready: Ready) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let app = routes(handle.clone(), ready);
+        let work = move || {
+            runtime.block_on(async move {
+                tokio::spawn(upkeep(handle));
+                let served = match tokio::net::TcpListener::from_std(self.listener) {
+                    Ok(listener) => axum::serve(listener, app).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = served {
+                    tracing::error!(%error, "the admin address no longer answers");
+                }
+            });
+        };
+        std::thread::Builder::new().name("admin".to_owned()).spawn(work)?;
+        Ok(())
+    }
+}
+
+async fn upkeep(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    handle: PrometheusHandle,
+    ready: Ready,
+}
+
+fn routes(handle: PrometheusHandle, ready: Ready) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "not here; there are /metrics /livez /readyz\n",
+            )
+        })
+        .with_state(Shared { handle, ready })
+}
+
+async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    let mut text = shared.handle.render();
+    process::render(&mut text);
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+}
+
+async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
+    let Readiness { ready, reason } = (shared.ready)();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, format!("{reason}\n"))
+}

@@ -1,0 +1,25 @@
+//! `forebay run`.
+
+use clap::Args;
+
+use super::Source;
+
+/// Start the broker and run until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  forebay run -c /etc/forebay/forebay.toml
+  FOREBAY__KAFKA__PROPERTIES__BOOTSTRAP_SERVERS=kafka:9092 forebay run -c forebay.toml
+  FOREBAY_LOG=debug forebay run -c forebay.toml
+
+The file is explained key by key in configs/reference.toml.")]
+pub struct Run {
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Run {
+    /// Runs until it is told to stop or a part dies.
+    pub fn execute(self) -> anyhow::Result<u8> {
+        crate::run::run(self.source.load()?)
+    }
+}
