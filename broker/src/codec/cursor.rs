@@ -96,8 +96,56 @@ pub(super) fn var_int(bytes: &[u8]) -> Result<Option<(u32, usize, bool)>, Decode
 /// Checks UTF-8 [MQTT-1.5.4-1] without U+0000 [MQTT-1.5.4-2].
 #[inline]
 pub(super) fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
-    if bytes.contains(&0) {
+    if holds_any(bytes, [0]) {
         return Err(DecodeError::malformed("a string holds U+0000 [MQTT-1.5.4-2]"));
     }
+    utf8(bytes)
+}
+
+#[inline]
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string is not UTF-8 [MQTT-1.5.4-1]"))
+}
+
+/// Whether one of these bytes is in there: eight at a time, for every PUBLISH asks it of its topic.
+#[inline]
+pub(super) fn holds_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut found = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        for byte in wanted {
+            // The lowest byte that equals `byte` is zero here, and the top bit of its place is set below.
+            let zero = word ^ (ONES * u64::from(byte));
+            found |= zero.wrapping_sub(ONES) & !zero & (ONES << 7);
+        }
+    }
+    found != 0 || tail.iter().any(|byte| wanted.contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            for filler in [1, b'a', 0x7F, 0x80, 0xFF] {
+                let mut bytes = vec![filler; len];
+                assert!(!holds_any(&bytes, [0, b'+', b'#']), "{len} of {filler}");
+                for place in 0..len {
+                    for wanted in [0, b'+', b'#'] {
+                        bytes[place] = wanted;
+                        assert!(holds_any(&bytes, [0, b'+', b'#']), "{wanted} at {place} of {len}");
+                        assert!(
+                            !holds_any(&bytes, [b'$', 0x2A, 0x2C]),
+                            "{wanted} at {place} of {len}"
+                        );
+                    }
+                    bytes[place] = filler;
+                }
+            }
+        }
+    }
 }

@@ -161,18 +161,20 @@ fn publish<'a>(version: Version, flags: u8, body: &mut Cursor<'a>) -> Result<Pub
     if dup && qos == QoS::AtMostOnce {
         return Err(DecodeError::malformed("PUBLISH has DUP at QoS 0 [MQTT-3.3.1-2]"));
     }
-    let topic = body.text()?;
+    let topic = topic::name_or_empty(body.binary()?)?;
     let packet_id = match qos {
         QoS::AtMostOnce => None,
         _ => Some(packet_id(body)?),
     };
     let properties = properties(version, body, Place::Publish)?;
-    if version != Version::V5 || !topic.is_empty() {
-        topic::check_name(topic)?;
-    } else if properties.topic_alias().is_none() {
-        return Err(DecodeError::protocol(
-            "PUBLISH has neither a topic name nor a topic alias (section 3.3.2.1)",
-        ));
+    if topic.is_empty() {
+        if version != Version::V5 {
+            topic::check_name(topic)?;
+        } else if properties.topic_alias().is_none() {
+            return Err(DecodeError::protocol(
+                "PUBLISH has neither a topic name nor a topic alias (section 3.3.2.1)",
+            ));
+        }
     }
     Ok(Publish {
         dup,
@@ -385,20 +387,24 @@ fn disconnect<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Disconnect<
 }
 
 fn auth<'a>(body: &mut Cursor<'a>) -> Result<Auth<'a>, DecodeError> {
+    let success = Auth {
+        reason: Reason::Success,
+        properties: Properties::EMPTY,
+    };
     if body.is_empty() {
-        return Ok(Auth {
-            reason: Reason::Success,
-            properties: Properties::EMPTY,
-        });
+        return Ok(success);
     }
-    let reason = reason(body.u8()?, AUTH_REASONS)?;
-    let properties = properties(Version::V5, body, Place::Auth)?;
-    if properties.authentication_method().is_none() {
+    let auth = Auth {
+        reason: reason(body.u8()?, AUTH_REASONS)?,
+        properties: properties(Version::V5, body, Place::Auth)?,
+    };
+    // Success alone means the same whether it is left out or not (section 3.15.2.1).
+    if auth != success && auth.properties.authentication_method().is_none() {
         return Err(DecodeError::protocol(
             "AUTH without an Authentication Method (section 3.15.2.2.2)",
         ));
     }
-    Ok(Auth { reason, properties })
+    Ok(auth)
 }
 
 /// 3.1.1 section 3.9.3.

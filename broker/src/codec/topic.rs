@@ -1,5 +1,6 @@
 //! Topic names and topic filters: what is allowed and what matches what (5.0 sections 4.7 and 4.8.2).
 
+use super::cursor::{holds_any, text, utf8};
 use super::reason::{DecodeError, Reason};
 
 const SHARE: &str = "$share/";
@@ -22,13 +23,23 @@ pub fn check_name(name: &str) -> Result<(), DecodeError> {
     if name.is_empty() {
         return fault("a topic name is empty [MQTT-4.7.3-1]");
     }
-    if name.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
+    if holds_any(name.as_bytes(), [b'+', b'#']) {
         return fault("a topic name holds a wildcard [MQTT-3.3.2-2]");
     }
-    if name.as_bytes().contains(&0) {
+    if holds_any(name.as_bytes(), [0]) {
         return fault("a topic name holds U+0000 [MQTT-4.7.3-2]");
     }
     Ok(())
+}
+
+/// The topic name of a PUBLISH, with all its rules but that it is not empty: the way of every message, so one look for
+/// all that is forbidden.
+#[inline]
+pub(super) fn name_or_empty(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if holds_any(bytes, [0, b'+', b'#']) {
+        return text(bytes).and_then(|name| check_name(name).map(|()| name));
+    }
+    utf8(bytes)
 }
 
 /// Whether this can be subscribed to: not empty, `#` only as the whole last level, `+` only as a whole level, and the

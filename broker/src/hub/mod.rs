@@ -5,8 +5,6 @@ pub mod registry;
 pub mod retained;
 mod small_map;
 pub mod subscriptions;
-#[cfg(test)]
-mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

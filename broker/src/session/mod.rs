@@ -14,8 +14,6 @@ mod message;
 mod outbound;
 mod receive;
 mod state;
-#[cfg(test)]
-mod tests;
 mod timer;
 mod transmit;
 

@@ -76,6 +76,12 @@ fn auths(table: &mut Table) {
         vec![0xF0, 0],
         auth(Reason::Success, Properties::EMPTY),
     );
+    table.read(
+        "auth of success with all left in",
+        V5,
+        vec![0xF0, 2, 0, 0],
+        auth(Reason::Success, Properties::EMPTY),
+    );
     for (code, reason) in [
         (0x00, Reason::Success),
         (0x18, Reason::ContinueAuthentication),
