@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod record;
 pub mod session;
 pub mod spool;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use broker::{Broker, StartError, Stopped};

@@ -5,6 +5,8 @@ pub mod registry;
 pub mod retained;
 mod small_map;
 pub mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

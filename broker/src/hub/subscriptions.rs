@@ -131,6 +131,14 @@ impl Subscriptions {
     }
 }
 
+#[cfg(test)]
+impl Subscriptions {
+    /// Whether no node is left.
+    pub fn is_pruned(&self) -> bool {
+        self.root.is_empty()
+    }
+}
+
 /// Leaves one entry per subscriber from `start` on.
 fn merge(matches: &mut Vec<Match>, start: usize) {
     let mut found = matches.split_off(start);

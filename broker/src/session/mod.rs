@@ -14,6 +14,8 @@ mod message;
 mod outbound;
 mod receive;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod transmit;
 

@@ -1,0 +1,256 @@
+//! The hub's structures against the plain meaning of filters.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::registry::Registry;
+use super::retained::{Full, Retained};
+use super::subscriptions::Subscriptions;
+use super::*;
+use crate::codec::topic;
+
+fn who(slot: u32) -> SubscriberId {
+    SubscriberId {
+        worker: 0,
+        slot,
+        generation: 0,
+    }
+}
+
+fn options(qos: QoS, id: Option<u32>) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        subscription_id: id,
+    }
+}
+
+fn message(topic: &str, payload: &str) -> Arc<Message> {
+    Arc::new(Message {
+        topic: topic.into(),
+        payload: payload.as_bytes().into(),
+        properties: None,
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        publisher: None,
+        expires_at_ms: None,
+    })
+}
+
+fn level() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("a"), Just("b"), Just(""), Just("$SYS"), Just("c")]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    proptest::collection::vec(level(), 1..5)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("a topic is not empty", |name| !name.is_empty())
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    let level = prop_oneof![3 => level(), 1 => Just("+")];
+    (proptest::collection::vec(level, 0..4), any::<bool>())
+        .prop_map(|(mut levels, multi)| {
+            levels.extend(multi.then_some("#"));
+            levels.join("/")
+        })
+        .prop_filter("a filter is not empty", |filter| !filter.is_empty())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn subscriptions_match_as_their_filters_say(
+        changes in proptest::collection::vec((filter(), 0u32..30, any::<bool>()), 0..120),
+        names in proptest::collection::vec(name(), 1..20),
+    ) {
+        let mut tree = Subscriptions::default();
+        let mut plain = BTreeSet::new();
+        for (filter, slot, add) in changes {
+            let snapshot = tree.clone();
+            let before = plain.len();
+            if add {
+                prop_assert_eq!(tree.insert(&filter, who(slot), options(QoS::AtMostOnce, None)), plain.insert((filter, slot)));
+            } else {
+                prop_assert_eq!(tree.remove(&filter, who(slot)), plain.remove(&(filter, slot)));
+            }
+            prop_assert_eq!(snapshot.len(), before, "a snapshot stays as it is");
+            prop_assert_eq!(tree.len(), plain.len());
+        }
+        for name in names {
+            let mut found = Vec::new();
+            tree.matches(&name, &mut found);
+            let mut found: Vec<u32> = found.iter().map(|found| found.who.slot).collect();
+            found.sort_unstable();
+            let expected: BTreeSet<u32> =
+                plain.iter().filter(|(filter, _)| topic::matches(filter, &name)).map(|(_, slot)| *slot).collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{}", name);
+        }
+        for (filter, slot) in plain {
+            prop_assert!(tree.remove(&filter, who(slot)));
+        }
+        prop_assert!(tree.is_pruned(), "empty nodes are left behind");
+    }
+
+    #[test]
+    fn retained_messages_are_found_by_filter(
+        changes in proptest::collection::vec((name(), any::<bool>()), 0..80),
+        filters in proptest::collection::vec(filter(), 1..20),
+    ) {
+        let mut tree = Retained::new(1_000, 1 << 20);
+        let mut plain = BTreeMap::new();
+        for (number, (name, set)) in changes.into_iter().enumerate() {
+            let payload = if set { number.to_string() } else { String::new() };
+            tree.set(message(&name, &payload)).unwrap();
+            match set {
+                true => drop(plain.insert(name, payload)),
+                false => drop(plain.remove(&name)),
+            }
+        }
+        prop_assert_eq!(tree.len(), plain.len());
+        let cost: usize = plain.iter().map(|(name, payload)| message(name, payload).cost()).sum();
+        prop_assert_eq!(tree.bytes(), cost);
+        for filter in filters {
+            let found: BTreeSet<String> = tree.matching(&filter, usize::MAX).iter().map(|m| m.topic.to_string()).collect();
+            let expected: BTreeSet<String> = plain.keys().filter(|name| topic::matches(&filter, name)).cloned().collect();
+            prop_assert_eq!(&found, &expected, "{}", filter);
+            prop_assert_eq!(tree.matching(&filter, 2).len(), expected.len().min(2));
+        }
+    }
+}
+
+#[test]
+fn overlapping_filters_give_one_message_with_the_greatest_qos_and_all_identifiers() {
+    let hub = Hub::new(&Limits::default());
+    let mut reader = hub.reader();
+    assert!(hub.subscribe("a/+", who(1), options(QoS::AtMostOnce, Some(5))));
+    assert!(hub.subscribe("a/#", who(1), options(QoS::ExactlyOnce, Some(6))));
+    assert!(hub.subscribe("a/b", who(2), options(QoS::AtLeastOnce, None)));
+    assert!(
+        !hub.subscribe("a/b", who(2), options(QoS::AtMostOnce, None)),
+        "replaced"
+    );
+    let mut found = Vec::new();
+    reader.matches("a/b", &mut found);
+    assert_eq!(found.len(), 2);
+    let (first, second) = (&found[0], &found[1]);
+    assert_eq!((first.who, first.qos), (who(1), QoS::ExactlyOnce));
+    let ids: BTreeSet<u32> = first.ids.iter().copied().collect();
+    assert_eq!(ids, BTreeSet::from([5, 6]));
+    assert_eq!((second.who, second.qos), (who(2), QoS::AtMostOnce));
+
+    hub.remove_all(["a/+", "a/#"].into_iter(), who(1));
+    assert!(hub.unsubscribe("a/b", who(2)));
+    assert!(!hub.unsubscribe("a/b", who(2)));
+    found.clear();
+    reader.matches("a/b", &mut found);
+    assert!(found.is_empty() && hub.subscriptions() == 0);
+}
+
+#[test]
+fn no_local_holds_only_when_all_filters_say_so() {
+    let mut tree = Subscriptions::default();
+    let mut local = options(QoS::AtMostOnce, None);
+    local.no_local = true;
+    tree.insert("a", who(1), local);
+    let mut found = Vec::new();
+    tree.matches("a", &mut found);
+    assert!(found[0].no_local);
+    tree.insert("#", who(1), options(QoS::AtMostOnce, None));
+    found.clear();
+    tree.matches("a", &mut found);
+    assert!(found.len() == 1 && !found[0].no_local);
+}
+
+#[test]
+fn many_subscribers_of_one_filter() {
+    let mut tree = Subscriptions::default();
+    for slot in 0..1_000 {
+        assert!(tree.insert("a/#", who(slot), options(QoS::AtMostOnce, None)));
+    }
+    let snapshot = tree.clone();
+    for slot in 0..998 {
+        assert!(tree.remove("a/#", who(slot)));
+    }
+    let count = |tree: &Subscriptions| {
+        let mut found = Vec::new();
+        tree.matches("a/b/c", &mut found);
+        found.len()
+    };
+    assert_eq!((count(&snapshot), count(&tree)), (1_000, 2));
+}
+
+#[test]
+fn retained_messages_are_bounded() {
+    let mut tree = Retained::new(2, 1_000);
+    tree.set(message("a", "1")).unwrap();
+    tree.set(message("b", "1")).unwrap();
+    assert_eq!(tree.set(message("c", "1")), Err(Full));
+    tree.set(message("a", "2")).unwrap();
+    assert_eq!(tree.get("a").unwrap().payload[..], *b"2");
+    assert_eq!(tree.set(message("a", &"x".repeat(2_000))), Err(Full));
+    assert!(
+        tree.get("a").is_none(),
+        "what is not current any more is not kept"
+    );
+    tree.set(message("b", "")).unwrap();
+    assert_eq!((tree.len(), tree.bytes()), (0, 0));
+}
+
+#[test]
+fn the_session_left_longest_ago_goes_first() {
+    let mut registry = Registry::new(2);
+    for slot in 0..4 {
+        registry.insert(format!("c{slot}").into(), slot);
+    }
+    assert_eq!(registry.detached(0), None);
+    assert_eq!(registry.detached(1), None);
+    registry.attached(0);
+    assert_eq!(registry.detached(0), None, "left again, and so later than 1");
+    assert_eq!(registry.detached(2), Some(1));
+    registry.remove("c1");
+    assert_eq!(registry.find("c1"), None);
+    assert_eq!(registry.find("c2"), Some(2));
+    registry.remove("c0");
+    assert_eq!(registry.detached(3), None, "a removed session takes no place");
+    assert_eq!((registry.len(), registry.kept()), (2, 2));
+}
+
+#[test]
+fn a_reader_sees_what_was_entered_before() {
+    let hub = Hub::new(&Limits::default());
+    let mut readers: Vec<_> = (0..4).map(|_| hub.reader()).collect();
+    let writers: Vec<_> = (0..4)
+        .map(|worker| {
+            let hub = hub.clone();
+            std::thread::spawn(move || {
+                for slot in 0..200 {
+                    let who = SubscriberId {
+                        worker,
+                        slot,
+                        generation: 1,
+                    };
+                    assert!(hub.subscribe("a/b", who, options(QoS::AtMostOnce, None)));
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    for reader in &mut readers {
+        let mut found = Vec::new();
+        reader.matches("a/b", &mut found);
+        assert_eq!(found.len(), 800);
+    }
+}

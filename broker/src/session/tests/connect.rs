@@ -1,0 +1,218 @@
+//! How connections begin and end: CONNACK, keep-alive, expiry, wills, the last DISCONNECT.
+
+use crate::codec::*;
+use crate::session::{Attach, Detach, Request, TimeoutKind};
+use crate::testing::pair::*;
+use Version::*;
+
+fn with_will(version: Version) -> Connect<'static> {
+    let mut connect = connect(version);
+    connect.will = Some(Will {
+        topic: "gone",
+        payload: b"dev",
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        properties: match version {
+            V5 => properties(&[Property::WillDelayInterval(3), Property::ContentType("text")]),
+            _ => Properties::EMPTY,
+        },
+    });
+    connect
+}
+
+fn disconnect(reason: Reason, all: &[Property<'_>]) -> Packet<'static> {
+    Packet::Disconnect(Disconnect {
+        reason,
+        properties: properties(all),
+    })
+}
+
+#[test]
+fn the_will_goes_out_unless_the_client_left_in_order() {
+    for (how, published) in [
+        (Detach::Clean, false),
+        (Detach::WithWill, true),
+        (Detach::Lost, true),
+        (Detach::TakenOver, true),
+    ] {
+        let mut pair = Pair::new(V5, |_| {});
+        pair.connect(with_will(V5), false);
+        let will = pair.lose(how);
+        assert_eq!(will.is_some(), published, "{how:?}");
+        assert!(pair.lose(Detach::Lost).is_none(), "only once");
+        let Some(will) = will else { continue };
+        let publish = will.as_publish();
+        assert_eq!((publish.topic, publish.retain, will.delay_s()), ("gone", true, 3));
+        assert_eq!(publish.properties, properties(&[Property::ContentType("text")]));
+    }
+}
+
+#[test]
+fn disconnect_says_what_becomes_of_the_will() {
+    for (reason, with_will) in [(Reason::Success, false), (Reason::DisconnectWithWill, true)] {
+        let mut pair = Pair::connected(V5);
+        let request = pair.send(disconnect(reason, &[])).unwrap();
+        assert_eq!(request, Request::Disconnect { with_will });
+        assert!(
+            pair.send(Packet::Pingreq).is_err(),
+            "nothing comes after DISCONNECT"
+        );
+    }
+}
+
+#[test]
+fn disconnect_may_change_the_expiry_but_not_raise_it_from_0() {
+    let mut pair = Pair::connected(V5);
+    pair.send(disconnect(Reason::Success, &[Property::SessionExpiryInterval(7)]))
+        .unwrap();
+    assert_eq!(pair.session.expiry_s(), 7);
+
+    let mut pair = Pair::new(V5, |_| {});
+    let mut ends = connect(V5);
+    ends.properties = Properties::EMPTY;
+    pair.connect(ends, false);
+    assert!(!pair.session.is_persistent());
+    let raised = disconnect(Reason::Success, &[Property::SessionExpiryInterval(7)]);
+    assert_eq!(pair.send(raised).unwrap_err().reason, Reason::ProtocolError);
+}
+
+#[test]
+fn how_long_a_session_is_kept() {
+    let kept = |change: &dyn Fn(&mut Connect<'static>), version| {
+        let mut pair = Pair::new(version, |_| {});
+        let mut connect = connect(version);
+        change(&mut connect);
+        pair.connect(connect, false);
+        pair.session.expiry_s()
+    };
+    assert_eq!(kept(&|c| c.clean_start = true, V311), 0);
+    assert_eq!(kept(&|_| {}, V31), 3_600, "the greatest that is granted");
+    assert_eq!(
+        kept(&|c| c.clean_start = true, V5),
+        100,
+        "clean start is about the past"
+    );
+    let for_ever =
+        |c: &mut Connect<'static>| c.properties = properties(&[Property::SessionExpiryInterval(u32::MAX)]);
+    assert_eq!(kept(&for_ever, V5), 3_600);
+}
+
+#[test]
+fn keep_alive_is_one_and_a_half_and_restarts_with_every_byte() {
+    let mut pair = Pair::connected(V311);
+    assert_eq!(pair.session.poll_timeout(), Some(pair.now_ms + 90_000));
+    pair.now_ms += 50_000;
+    pair.session.touch(pair.now_ms);
+    assert_eq!(pair.session.handle_timeout(91_000), None);
+    assert_eq!(
+        pair.session.handle_timeout(pair.now_ms + 90_000),
+        Some(TimeoutKind::KeepAlive)
+    );
+    let mut silent = connect(V311);
+    silent.keep_alive_s = 0;
+    pair.connect(silent, true);
+    assert_eq!(pair.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_kept_session_expires() {
+    let mut pair = Pair::connected(V5);
+    pair.lose(Detach::Lost);
+    let due = pair.now_ms + 100_000;
+    assert_eq!(pair.session.poll_timeout(), Some(due));
+    assert_eq!(pair.session.handle_timeout(due - 1), None);
+    assert_eq!(pair.session.handle_timeout(due), Some(TimeoutKind::Expired));
+    pair.connect(connect(V5), true);
+    assert_eq!(
+        pair.session.poll_timeout(),
+        Some(pair.now_ms + 90_000),
+        "only keep-alive runs now"
+    );
+}
+
+#[test]
+fn connack_tells_what_was_granted() {
+    let mut pair = Pair::new(V5, |limits| limits.receive_maximum = 33);
+    let granted = Attach {
+        session_present: false,
+        keep_alive_s: 30,
+        assigned_client_id: Some("made-up".into()),
+        max_session_expiry_s: 50,
+    };
+    pair.session.attach(0, &connect(V5), granted);
+    let mut out = Vec::new();
+    pair.session.poll_transmit(0, &mut out, 1_000);
+    let Packet::Connack(connack) = decode(V5, &out).unwrap() else {
+        panic!()
+    };
+    let told = connack.properties;
+    assert_eq!(told.session_expiry_s(), Some(50));
+    assert_eq!(told.receive_maximum(), Some(33));
+    assert_eq!(told.maximum_packet_size(), Some(1_000 * 1_024));
+    assert!(
+        told.iter()
+            .any(|p| p == Property::AssignedClientIdentifier("made-up"))
+    );
+    assert!(told.iter().any(|p| p == Property::ServerKeepAlive(30)));
+    assert!(
+        told.iter()
+            .any(|p| p == Property::SharedSubscriptionAvailable(false))
+    );
+}
+
+#[test]
+fn close_sends_what_waits_then_disconnect_then_nothing() {
+    let mut pair = Pair::connected(V5);
+    let ticket = pair.publish(QoS::AtLeastOnce, 1);
+    pair.session.settle(ticket, Ok(()));
+    pair.deliver("a", QoS::AtLeastOnce);
+    pair.session.close(Reason::ServerShuttingDown);
+    assert_eq!(pair.read(), ["PUBACK 1", "DISCONNECT ServerShuttingDown"]);
+    pair.deliver("b", QoS::AtLeastOnce);
+    assert!(pair.read().is_empty());
+    let mut pair = Pair::connected(V311);
+    pair.session.close(Reason::ServerShuttingDown);
+    assert!(pair.read().is_empty());
+}
+
+#[test]
+fn subscriptions_are_admitted_within_bounds() {
+    for (version, shared, deep, many) in [
+        (
+            V5,
+            Reason::SharedSubscriptionsNotSupported,
+            Reason::TopicFilterInvalid,
+            Reason::QuotaExceeded,
+        ),
+        (
+            V311,
+            Reason::UnspecifiedError,
+            Reason::UnspecifiedError,
+            Reason::UnspecifiedError,
+        ),
+    ] {
+        let mut pair = Pair::new(version, |limits| {
+            limits.max_subscriptions = 2;
+            limits.max_topic_levels = 3;
+        });
+        pair.connect(connect(version), false);
+        let mut admit = |filter| {
+            pair.session.admit_subscription(&Subscription {
+                filter,
+                qos: QoS::ExactlyOnce,
+                no_local: false,
+                retain_as_published: false,
+                retain_handling: RetainHandling::Send,
+            })
+        };
+        assert_eq!(admit("$share/g/t"), shared);
+        assert_eq!(admit("a/b/c/#"), deep);
+        assert_eq!(admit("a"), Reason::GrantedQoS2);
+        assert_eq!(admit("b/#"), Reason::GrantedQoS2);
+        assert_eq!(admit("c"), many);
+        assert_eq!(admit("a"), Reason::GrantedQoS2, "replaced");
+        assert!(pair.session.forget_subscription("a"));
+        assert!(!pair.session.forget_subscription("a"));
+        assert_eq!(pair.session.filters().collect::<Vec<_>>(), ["b/#"]);
+    }
+}

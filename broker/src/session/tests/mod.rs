@@ -1,0 +1,12 @@
+//! The session against a scripted peer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod connect;
+mod from_client;
+mod model;
+mod to_client;
