@@ -2,11 +2,12 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{self, Log, LogFormat};
 
 /// Overrides `[log] level`.
 pub const ENV: &str = "FOREBAY_LOG";
@@ -17,11 +18,12 @@ const QUIET: &str = "rumqttd=off,librdkafka=warn,rdkafka=warn,hyper=warn,metrics
 /// Starts logging for the rest of the process.
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let level = match std::env::var(ENV) {
-        Ok(level) if !level.trim().is_empty() => level,
+        Ok(level) if !level.trim().is_empty() => config::level(&level).with_context(|| {
+            format!("{ENV}={level} is no level\n    hint: write info, or directives such as info,forebay_sink=debug")
+        })?,
         _ => log.level.clone(),
     };
-    let filter = EnvFilter::try_new(format!("{QUIET},{level}"))
-        .map_err(|error| anyhow::anyhow!("{ENV}={level}: {error}\n    hint: write a level such as info, or directives such as info,forebay_sink=debug"))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).context("the log's filter was refused")?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {

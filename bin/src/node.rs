@@ -99,7 +99,7 @@ fn readiness(fatal: &FatalFlag, sink: Option<&SinkHandle>) -> Readiness {
     if let Some(fault) = fatal.get() {
         return Readiness {
             ready: false,
-            reason: fault.to_string(),
+            reason: format!("not ready: {fault}"),
         };
     }
     match sink.map(SinkHandle::status) {
@@ -109,7 +109,11 @@ fn readiness(fatal: &FatalFlag, sink: Option<&SinkHandle>) -> Readiness {
         },
         Some(status) => Readiness {
             ready: status.ready,
-            reason: status.reason,
+            reason: if status.ready {
+                "ready".to_owned()
+            } else {
+                format!("not ready: {}", status.reason)
+            },
         },
     }
 }

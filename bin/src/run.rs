@@ -52,7 +52,7 @@ fn starting_until_set(readiness: Arc<OnceLock<Ready>>) -> Ready {
         Some(ready) => ready(),
         None => Readiness {
             ready: false,
-            reason: "starting".to_owned(),
+            reason: "not ready: starting".to_owned(),
         },
     })
 }

@@ -185,6 +185,10 @@ impl ProducerContext for Context {
 
 /// librdkafka's log lines in Forebay's log. What it calls an error is often an outage that it mends by itself.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    // Of what Forebay itself sets nobody needs to be warned, least of all at each new producer.
+    if facility == "CONFWARN" && text.contains("enable.gapless.guarantee") {
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert

@@ -157,10 +157,21 @@ fn read_admin(admin: &Section<'_>) -> Option<SocketAddr> {
     bind.filter(|_| admin.is_given())
 }
 
-fn level(text: &str) -> Option<String> {
-    text.parse::<tracing_subscriber::filter::Targets>()
-        .ok()
-        .map(|_| text.to_owned())
+/// Directives as the log's filter reads them, but strict: a word alone is a level, not the name of a module.
+pub fn level(text: &str) -> Option<String> {
+    let known =
+        |level: &str| !level.is_empty() && level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let module = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+    };
+    let fine = |part: &str| match part.trim().split_once('=') {
+        Some((name, level)) => module(name) && known(level),
+        None => known(part.trim()),
+    };
+    text.split(',').all(fine).then(|| text.to_owned())
 }
 
 #[cfg(test)]

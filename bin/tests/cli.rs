@@ -1,0 +1,589 @@
+//! The program from outside: arguments, help, faults of the configuration, exit codes, a start and a stop, the demo.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A folder of its own and the program in it.
+struct Dir(TempDir);
+
+/// What a command left.
+struct Output {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Dir {
+    fn new() -> Self {
+        Dir(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.0.path().join("forebay.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env_remove("FOREBAY_LOG")
+            .env_remove("FOREBAY_CONFIG");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        finish(&mut self.command(arguments))
+    }
+
+    fn check(&self, text: &str, vars: &[(&str, &str)]) -> Output {
+        self.file(text);
+        finish(
+            self.command(&["check", "-c", "forebay.toml"])
+                .envs(vars.iter().copied()),
+        )
+    }
+}
+
+fn finish(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    Output {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The configuration of the README.
+const MAIN: &str = r#"[node]
+data_dir = "/var/lib/forebay"
+[[listener]]
+bind = "127.0.0.1:1883"
+[auth]
+allow_anonymous = true
+[kafka.properties]
+"bootstrap.servers" = "127.0.0.1:9092"
+[[route]]
+filter = "devices/{device_id}/#"
+topic = "telemetry"
+[admin]
+bind = "127.0.0.1:9464"
+"#;
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let dir = Dir::new();
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["demo", "--help"],
+        &["completions", "--help"],
+    ] {
+        let output = dir.run(arguments);
+        assert_eq!(output.code, 0, "{arguments:?}");
+        assert!(
+            output.out.contains("Examples:\n"),
+            "{arguments:?}: {}",
+            output.out
+        );
+        assert!(!output.out.contains('\x1b'), "colour only on a terminal");
+    }
+    let version = dir.run(&["--version"]);
+    assert_eq!(
+        (version.code, version.out.trim()),
+        (0, concat!("forebay ", env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn arguments_that_are_not_understood_are_64() {
+    let dir = Dir::new();
+    for (arguments, word) in [
+        (&[][..], "Usage"),
+        (&["chek"], "check"),
+        (&["run", "--confg", "x"], "--config"),
+        (&["demo", "--for", "soon"], "10s"),
+        (&["demo", "--devices", "0"], "1..=1000"),
+        (&["completions", "tcsh"], "bash"),
+    ] {
+        let output = dir.run(arguments);
+        assert_eq!(output.code, 64, "{arguments:?}: {}", output.err);
+        assert!(output.err.contains(word), "{arguments:?}: {}", output.err);
+    }
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let dir = Dir::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = dir.run(&["completions", shell]);
+        assert_eq!(output.code, 0);
+        assert!(
+            ["run", "check", "demo"]
+                .iter()
+                .all(|command| output.out.contains(command)),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn the_main_configuration_and_every_file_in_configs_pass_the_check() {
+    let dir = Dir::new();
+    let output = dir.check(MAIN, &[]);
+    assert_eq!(output.code, 0, "{}", output.err);
+    assert!(
+        output.out.contains("devices/{device_id}/# -> telemetry"),
+        "{}",
+        output.out
+    );
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+    let files: Vec<PathBuf> = std::fs::read_dir(configs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        let output = dir.run(&["check", "-c", file.to_str().unwrap()]);
+        assert_eq!(output.code, 0, "{}: {}", file.display(), output.err);
+    }
+}
+
+/// A fault, and the words and places that the answer must hold.
+struct Case {
+    text: &'static str,
+    vars: &'static [(&'static str, &'static str)],
+    says: &'static [&'static str],
+}
+
+const fn case(text: &'static str, says: &'static [&'static str]) -> Case {
+    Case {
+        text,
+        vars: &[],
+        says,
+    }
+}
+
+const KAFKA: &str = "\n[kafka.properties]\n\"bootstrap.servers\" = \"k:9092\"\n";
+
+const CASES: [Case; 26] = [
+    case(
+        "[limits]\nmax_packet_byts = 3",
+        &[
+            "forebay.toml:2: unknown key `limits.max_packet_byts`",
+            "did you mean `limits.max_packet_bytes`?",
+        ],
+    ),
+    case(
+        "[limts]\n",
+        &["forebay.toml:1: unknown key `limts`", "did you mean `limits`?"],
+    ),
+    case(
+        "colour = 1",
+        &[
+            "forebay.toml:1: unknown key `colour`",
+            "here may stand: acl, admin, auth",
+        ],
+    ),
+    case(
+        "[node]\nid = 3",
+        &["forebay.toml:2: `node.id` must be a text in quotes, not 3"],
+    ),
+    case(
+        "[node]\nid = \"a/b\"",
+        &["forebay.toml:2: \"a/b\" can't be this node's id"],
+    ),
+    case(
+        "[limits]\nreceive_maximum = 70000",
+        &["from 1 to 65535, not 70000"],
+    ),
+    case(
+        "[limits]\nmax_packet_bytes = \"big\"",
+        &["forebay.toml:2:", "a size such as", "not \"big\""],
+    ),
+    case(
+        "[limits]\nmax_packet_bytes = 1",
+        &["forebay.toml:2:", "limits.max_packet_bytes must be 64"],
+    ),
+    case(
+        "[[listener]]\nbind = \"localhost:1883\"",
+        &["forebay.toml:2:", "an address with its port"],
+    ),
+    case(
+        "[[listener]]\nbind = \"[::]:1\"\n[[listener]]\nbind = \"[::]:1\"",
+        &["forebay.toml:4: [::]:1 is listener [::]:1 already"],
+    ),
+    case(
+        "listener = 3",
+        &["forebay.toml:1:", "write [[listener]], with two brackets"],
+    ),
+    case(
+        "[listener]\nbind = \"[::]:1\"",
+        &["forebay.toml:1:", "write [[listener]], with two brackets"],
+    ),
+    case(
+        "log = \"debug\"",
+        &["forebay.toml:1:", "write [log] on a line of its own"],
+    ),
+    case(
+        "[log]\nformat = \"xml\"",
+        &["one of \"text\", \"json\", not \"xml\""],
+    ),
+    case("[log]\nlevel = \"loud!\"", &["forebay.toml:2: `log.level`"]),
+    case("[auth]\n", &["no client could connect", "allow_anonymous = true"]),
+    case(
+        "[auth]\nallow_anonymous = true\npassword_file = \"x\"",
+        &["forebay.toml:3: `auth.password_file` is not built yet"],
+    ),
+    case("[listener]\na = [1,\n", &["forebay.toml:", "not TOML"]),
+    case("a = 1\na = 2\n", &["forebay.toml:2: not TOML: duplicate key"]),
+    case(
+        "[[route]]\nfilter = \"#\"\ntopic = \"t\"",
+        &["forebay.toml:1: there are routes, but no [kafka] to send to"],
+    ),
+    case(
+        "[kafka]\ncreate_topics = true",
+        &["forebay.toml:1:", "bootstrap.servers"],
+    ),
+    Case {
+        text: "",
+        vars: &[("FOREBAY__LIMITS__RECEIVE_MAXIMUM", "many")],
+        says: &["environment FOREBAY__LIMITS__RECEIVE_MAXIMUM: ", "not \"many\""],
+    },
+    Case {
+        text: "",
+        vars: &[("FOREBAY__LOG__LEVL", "debug")],
+        says: &[
+            "environment FOREBAY__LOG__LEVL: unknown key",
+            "did you mean `log.level`?",
+        ],
+    },
+    Case {
+        text: "",
+        vars: &[("FOREBAY__ROUTE__1__TOPIC", "t")],
+        says: &["environment FOREBAY__ROUTE__1__TOPIC: there is no route 1"],
+    },
+    Case {
+        text: "",
+        vars: &[("FOREBAY__LOG", "debug")],
+        says: &["environment FOREBAY__LOG: this names no key"],
+    },
+    Case {
+        text: "",
+        vars: &[("FOREBAY__ROUTE__TOPIC", "t")],
+        says: &["write its index after it"],
+    },
+];
+
+/// Those that need a way into Kafka.
+const KAFKA_CASES: [Case; 10] = [
+    case(
+        "[[route]]\nfilter = \"a/#/b\"\ntopic = \"t\"",
+        &["forebay.toml:2: `route[0].filter`"],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"\ntopic = \"no topic\"",
+        &["forebay.toml:3: `route[0].topic`"],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"\ntopic = \"{nobody}\"",
+        &["forebay.toml:3: `route[0].topic`"],
+    ),
+    case(
+        "[[route]]\ntopic = \"t\"",
+        &["forebay.toml:1: `route[0].filter` is missing"],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"",
+        &["forebay.toml:1: `route[0].topic` is missing", "sink = false"],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"\ntopic = \"t\"\nack = \"spooled\"",
+        &["forebay.toml:4:", "\"spooled\" is not built yet", "\"received\""],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"\ntopic = \"t\"\nack = \"now\"",
+        &["forebay.toml:4:", "one of \"kafka\", \"received\", \"spooled\""],
+    ),
+    case(
+        "[[route]]\nfilter = \"a\"\ntopic = \"t\"\nheaders = [\"colour\"]",
+        &["forebay.toml:4:", "\"colour\" is not known"],
+    ),
+    Case {
+        text: "",
+        vars: &[("FOREBAY__KAFKA__PROPERTIES__ACKS", "1")],
+        says: &["environment FOREBAY__KAFKA__PROPERTIES__ACKS:", "clashes"],
+    },
+    Case {
+        text: "",
+        vars: &[("FOREBAY__KAFKA__PROPERTIES__NO_SUCH", "1")],
+        says: &["environment FOREBAY__KAFKA__PROPERTIES__NO_SUCH:"],
+    },
+];
+
+#[test]
+fn each_fault_is_named_with_its_place_and_a_hint() {
+    let dir = Dir::new();
+    let with_kafka = |case: &Case| (format!("{}{KAFKA}", case.text), case.vars, case.says);
+    let plain = CASES
+        .iter()
+        .map(|case| (case.text.to_owned(), case.vars, case.says));
+    for (text, vars, says) in plain.chain(KAFKA_CASES.iter().map(with_kafka)) {
+        let output = dir.check(&text, vars);
+        assert_eq!(output.code, 64, "{text}\n{vars:?}");
+        assert!(output.err.ends_with("nothing was started\n"), "{}", output.err);
+        for words in says {
+            assert!(
+                output.err.contains(words),
+                "{text}\n{vars:?}\nshould say {words}\n{}",
+                output.err
+            );
+        }
+    }
+}
+
+#[test]
+fn all_faults_are_listed_at_once_and_run_refuses_like_check() {
+    let dir = Dir::new();
+    let text = "[node]\nwrkers = 1\n[limits]\nreceive_maximum = 0\n[[route]]\nfilter = \"a\"\ntopic = \"t\"\nack = \"spooled\"\n";
+    let checked = finish(
+        dir.command(&["check", "-c", dir.file(text).to_str().unwrap()])
+            .env("FOREBAY__LOG__LEVEL", "?!"),
+    );
+    for place in [
+        "toml:2: ",
+        "toml:4: ",
+        "toml:8: ",
+        "environment FOREBAY__LOG__LEVEL: ",
+        "\n5 faults",
+    ] {
+        assert!(checked.err.contains(place), "{place} in\n{}", checked.err);
+    }
+    let ran = finish(
+        dir.command(&["run", "-c", "forebay.toml"])
+            .env("FOREBAY__LOG__LEVEL", "?!"),
+    );
+    assert_eq!((checked.code, ran.code), (64, 64));
+    assert_eq!(ran.out, "");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_64() {
+    let output = Dir::new().run(&["run", "-c", "nothing.toml"]);
+    assert_eq!(output.code, 64);
+    assert!(
+        output.err.contains("nothing.toml: can't be read") && output.err.contains("hint:"),
+        "{}",
+        output.err
+    );
+}
+
+/// A running `forebay run`, ended with the test whatever happens.
+struct Running {
+    child: Child,
+    mqtt: String,
+    admin: String,
+}
+
+impl Running {
+    /// Starts it and reads its ready block.
+    fn start(dir: &Dir, text: &str) -> Self {
+        let file = dir.file(&format!(
+            "{text}\n[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n"
+        ));
+        let mut child = dir
+            .command(&["run", "-c", file.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut after = |mark: &str| -> String {
+            let line = lines
+                .by_ref()
+                .map(Result::unwrap)
+                .find(|line| line.contains(mark));
+            let line = line.unwrap_or_else(|| panic!("the ready block has {mark}"));
+            let (_, rest) = line.split_once(mark).unwrap();
+            rest.split_whitespace().next().unwrap().to_owned()
+        };
+        let mqtt = after("mqtt   ");
+        let admin = after("http://");
+        Running { child, mqtt, admin }
+    }
+
+    /// Status and body of a page of the admin address.
+    fn page(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn stop(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_plain_broker_starts_says_how_it_is_and_stops_in_order() {
+    let dir = Dir::new();
+    let running = Running::start(&dir, "");
+    TcpStream::connect(&running.mqtt).unwrap();
+    assert_eq!(running.page("/livez"), (200, "alive\n".to_owned()));
+    assert_eq!(
+        running.page("/readyz"),
+        (200, "ready: a plain broker, without Kafka\n".to_owned())
+    );
+    let (status, text) = running.page("/metrics");
+    assert_eq!(status, 200);
+    for name in [
+        "forebay_build_info{version=",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_cpu_seconds_total ",
+    ] {
+        assert!(
+            text.contains(&format!("\n{name}")) || text.starts_with(name),
+            "{name} in\n{text}"
+        );
+    }
+    assert_eq!(
+        running.page("/"),
+        (404, "not here; there are /metrics /livez /readyz\n".to_owned())
+    );
+    assert_eq!(running.stop(Signal::TERM).code(), Some(0));
+}
+
+#[test]
+fn sighup_ends_nothing_and_sigint_stops() {
+    let dir = Dir::new();
+    let running = Running::start(&dir, "");
+    kill_process(Pid::from_child(&running.child), Signal::HUP).unwrap();
+    assert_eq!(running.page("/livez").0, 200);
+    assert_eq!(running.stop(Signal::INT).code(), Some(0));
+}
+
+#[test]
+fn without_its_kafka_it_runs_is_not_ready_and_stops() {
+    // A port that nobody listens on for as long as this test holds it.
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = held.local_addr().unwrap().port();
+    drop(held);
+    let dir = Dir::new();
+    let running = Running::start(
+        &dir,
+        &format!("[kafka.properties]\n\"bootstrap.servers\" = \"127.0.0.1:{port}\""),
+    );
+    let (status, reason) = running.page("/readyz");
+    assert_eq!(status, 503);
+    assert!(
+        reason.starts_with("not ready: ") && reason.len() > "not ready: \n".len(),
+        "{reason}"
+    );
+    assert_eq!(running.page("/livez").0, 200);
+    assert_eq!(running.stop(Signal::TERM).code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_a_hint() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap();
+    let dir = Dir::new();
+    for text in [
+        format!("[[listener]]\nbind = \"{address}\""),
+        format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"{address}\""),
+    ] {
+        dir.file(&text);
+        let output = dir.run(&["run", "-c", "forebay.toml"]);
+        assert_eq!(output.code, 1, "{}", output.err);
+        assert!(
+            output.err.contains(&address.to_string()) && output.err.contains("hint: "),
+            "{}",
+            output.err
+        );
+    }
+}
+
+#[test]
+fn the_demo_ends_by_itself_with_nothing_lost_and_nothing_out_of_order() {
+    let dir = Dir::new();
+    let output = dir.run(&["demo", "--for", "3s", "--port", "0"]);
+    assert_eq!(output.code, 0, "{}\n{}", output.out, output.err);
+    assert!(
+        !output.out.contains('\x1b') && !output.out.contains('\r'),
+        "plain lines where there is no terminal"
+    );
+    assert!(output.out.contains("mosquitto_pub -p "), "{}", output.out);
+    assert!(output.out.contains("key device-0"), "{}", output.out);
+    let count = |name: &str| -> u64 {
+        let line = output.out.lines().rev().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{name}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    assert!(count("published") >= 100, "{}", output.out);
+    assert_eq!(count("published"), count("acknowledged"));
+    assert_eq!(count("published"), count("in Kafka"));
+    assert_eq!((count("lost"), count("out of order")), (0, 0));
+}
+
+#[test]
+fn the_demo_takes_the_next_free_port() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = Dir::new().run(&[
+        "demo",
+        "--for",
+        "1s",
+        "--devices",
+        "1",
+        "--port",
+        &port.to_string(),
+    ]);
+    assert_eq!(output.code, 0, "{}\n{}", output.out, output.err);
+    assert!(
+        !output.out.contains(&format!("mosquitto_pub -p {port} ")),
+        "{}",
+        output.out
+    );
+}
