@@ -266,6 +266,7 @@ impl Session {
 
     /// Whether a topic name or filter has few enough levels.
     fn is_flat(&self, topic: &str) -> bool {
-        topic.split('/').count() <= usize::from(self.limits.max_topic_levels)
+        let most = usize::from(self.limits.max_topic_levels);
+        topic.len() < most || topic.bytes().filter(|byte| *byte == b'/').count() < most
     }
 }

@@ -10,3 +10,4 @@ mod connect;
 mod from_client;
 mod model;
 mod to_client;
+mod wire;
