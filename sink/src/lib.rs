@@ -7,8 +7,7 @@
 //! | [`partition`] | the partition of a key, as Java's client computes it (pure) |
 //! | `window` | per partition: what is on its way, what is done; how far the log may be released (pure) |
 //! | `outcome` | what an error code of Kafka asks for (pure) |
-//! | `producer` | rdkafka, and a scripted stand-in for tests |
-//! | `topics` | asks Kafka for topics, makes them, watches their partition counts; own thread |
+//! | `producer` | rdkafka; asks for topics, makes them, watches their partition counts on a thread of its own |
 //! | `pump` | log -> route -> window -> producer -> reports and commit; own thread |
 
 pub mod config;
@@ -24,7 +23,6 @@ pub mod route;
 mod sink;
 mod status;
 mod template;
-mod topics;
 mod window;
 
 pub use config::{Fault, RouteConfig, SinkConfig, Value};

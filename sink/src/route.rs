@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::QoS;
+use forebay_broker::codec::property::{Properties, Property};
 use forebay_broker::record::Record;
 use smallvec::SmallVec;
 
@@ -177,6 +178,8 @@ pub(crate) struct Rendered {
     value: Vec<u8>,
     value_is: ValueIs,
     position: Vec<u8>,
+    /// User properties with names that are Forebay's, in their order, as they are named instead.
+    renamed: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -269,6 +272,14 @@ impl Routes {
                 ValueIs::Written
             }
         };
+        out.renamed.clear();
+        if let Some(raw) = record.properties
+            && route.headers.has(Wanted::USER_PROPERTIES)
+        {
+            let user = Properties::from_checked(raw).user_properties();
+            let ours = user.filter(|(name, _)| is_ours(name));
+            out.renamed.extend(ours.map(|(name, _)| format!("user.{name}")));
+        }
         out.position.clear();
         if route.headers.has(Wanted::POSITION) {
             position.write(route, &mut out.position);
@@ -308,6 +319,16 @@ impl Routes {
         if let Some(username) = record.username {
             put(Wanted::USERNAME, "mqtt.username", username.as_bytes());
         }
+        if let Some(raw) = record.properties
+            && route.headers.has(Wanted::CARRIED)
+        {
+            carried(
+                route.headers,
+                Properties::from_checked(raw),
+                &rendered.renamed,
+                &mut headers,
+            );
+        }
         headers
     }
 
@@ -316,6 +337,36 @@ impl Routes {
         let route = self.get(id);
         route.is_some_and(|route| route.closed.swap(closed, Ordering::Relaxed) != closed)
     }
+}
+
+/// The headers of what an MQTT 5 publish carries.
+fn carried<'a>(wanted: Wanted, properties: Properties<'a>, renamed: &'a [String], headers: &mut Headers<'a>) {
+    let mut renamed = renamed.iter();
+    for property in properties.iter() {
+        let (bit, header): (u16, Header<'a>) = match property {
+            Property::ContentType(text) => (Wanted::CONTENT_TYPE, ("content-type", text.as_bytes())),
+            Property::ResponseTopic(text) => (Wanted::RESPONSE_TOPIC, ("response-topic", text.as_bytes())),
+            Property::CorrelationData(data) => (Wanted::CORRELATION_DATA, ("correlation-data", data)),
+            Property::UserProperty(name, value) => {
+                let name = if is_ours(name) {
+                    renamed.next().map_or("", String::as_str)
+                } else {
+                    name
+                };
+                (Wanted::USER_PROPERTIES, (name, value.as_bytes()))
+            }
+            _ => continue,
+        };
+        if wanted.has(bit) {
+            headers.push(header);
+        }
+    }
+}
+
+/// Whether a user property has the name of a header that only Forebay may set: a device could pass itself off as
+/// another position, and consumers drop duplicates by it.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("forebay.") || name.starts_with("mqtt.")
 }
 
 /// Where a record stands in the log, as its header tells: ASCII `node.id/epoch/sequence`, the sequence as 20 digits,

@@ -175,6 +175,49 @@ fn headers_are_the_default_set_or_what_the_route_asks_for() {
 }
 
 #[test]
+fn what_an_mqtt_5_publish_carries_are_headers() {
+    use forebay_broker::codec::property::PropertiesBuf;
+    let mut properties = PropertiesBuf::new();
+    for property in [
+        Property::ContentType("text/plain"),
+        Property::MessageExpiryInterval(7),
+        Property::UserProperty("site", "north"),
+        Property::UserProperty("forebay.position", "forged"),
+        Property::UserProperty("site", "south"),
+        Property::CorrelationData(&[0, 255]),
+        Property::ResponseTopic("answers/7"),
+    ] {
+        assert!(properties.push(property));
+    }
+    let mut few = route("b", "t");
+    few.headers = Some(vec!["content-type".into()]);
+    let routes = compile(&config(vec![route("a", "t"), few])).unwrap();
+    let mut record = record("a", b"");
+    record.properties = Some(properties.as_properties().as_bytes());
+    let place = Place {
+        prefix: b"n/1/",
+        sequence: 0,
+        several: false,
+    };
+    let mut out = Rendered::default();
+    routes.body(routes.get(0).unwrap(), &record, &place, &mut out);
+    let headers = routes.headers(routes.get(0).unwrap(), &record, &out);
+    let expected: [Header<'_>; 6] = [
+        ("content-type", b"text/plain"),
+        ("site", b"north"),
+        ("user.forebay.position", b"forged"),
+        ("site", b"south"),
+        ("correlation-data", &[0, 255]),
+        ("response-topic", b"answers/7"),
+    ];
+    assert_eq!(headers[2..], expected);
+    drop(headers);
+    routes.body(routes.get(1).unwrap(), &record, &place, &mut out);
+    let headers = routes.headers(routes.get(1).unwrap(), &record, &out);
+    assert_eq!(headers[..], expected[..1]);
+}
+
+#[test]
 fn the_position_names_the_route_where_several_took_it() {
     let mut named = route("a/#", "t");
     named.name = "alarms".into();

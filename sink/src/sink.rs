@@ -9,12 +9,12 @@ use forebay_broker::spool::LogReader;
 
 use crate::config::SinkConfig;
 use crate::producer::KafkaProducers;
+use crate::producer::topics::Keeper;
 use crate::properties;
 use crate::pump::{Parts, Pump};
 use crate::route::Routes;
 use crate::status::Shared;
 pub use crate::status::SinkStatus;
-use crate::topics::Keeper;
 
 /// What a stop waits for beyond its deadline: the turn in progress and the producer's own end.
 const GRACE: Duration = Duration::from_secs(2);

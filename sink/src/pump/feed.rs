@@ -9,8 +9,9 @@ use super::topic::{State, Topic, Via};
 use super::{Delivery, LaneState, Pump, Several, Source, TICKET_BITS};
 use crate::outcome::{self, Class};
 use crate::partition::partition_for;
-use crate::producer::{Outgoing, SendError};
-use crate::route::{DEFAULT, NOWHERE, Place};
+use crate::producer::{Code, Outgoing, Producer, SendError, Sent};
+use crate::route::{DEFAULT, NOWHERE, Place, Rendered, Routes};
+use crate::window::Ledger;
 
 /// Bytes that Kafka adds to a record alone in its batch, at least.
 const BATCH_OVERHEAD: usize = 61;
@@ -210,13 +211,16 @@ impl Pump {
             return false;
         };
         let via = topic.via;
+        if topic.state != State::Ready || (via == Via::Side && !self.may_use_side(topic)) {
+            return false;
+        }
         let cap = match via {
             Via::Main => lane_bytes(topic.max_message_bytes, self.parts.config.partition_bytes),
             Via::Side => 0,
         };
-        if topic.state != State::Ready || (via == Via::Side && !self.may_use_side(topic)) {
+        let Some((ticket, delivery)) = state.lane.next(cap) else {
             return false;
-        }
+        };
         let link = match via {
             Via::Main => &mut self.main,
             Via::Side => &mut self.side,
@@ -224,62 +228,25 @@ impl Pump {
         let Some(producer) = link.producer.as_mut().filter(|_| !link.full) else {
             return false;
         };
-        let Some((ticket, delivery)) = state.lane.next(cap) else {
-            return false;
+        let read = match fresh {
+            Some(_) => None,
+            None => bytes_of(&delivery.source, &self.ledger).and_then(|bytes| Record::read(bytes).ok()),
         };
-        let routes = &self.parts.routes;
-        let Some(route) = routes.get(delivery.route).or_else(|| routes.get(DEFAULT)) else {
+        let Some(record) = fresh.or(read.as_ref().map(|(record, _)| record)) else {
             return false;
-        };
-        let read;
-        let record = match fresh {
-            Some(record) => record,
-            None => {
-                let bytes = match &delivery.source {
-                    Source::Own { bytes, .. } => Some(&**bytes),
-                    Source::Chunk { slot, offset } => {
-                        let chunk = self.ledger.chunk(*slot);
-                        chunk.and_then(|chunk| chunk.as_bytes().get(*offset as usize..))
-                    }
-                };
-                let Some(Ok((record, _))) = bytes.map(Record::read) else {
-                    return false;
-                };
-                read = record;
-                // It was rendered once: it can't be rejected now.
-                let _ = routes.target(route, &read, &mut self.rendered);
-                &read
-            }
         };
         let prefix = self.epochs.get(usize::from(delivery.epoch));
-        let place = Place {
-            prefix: prefix.map_or(b"", |(_, prefix)| prefix),
-            sequence: delivery.sequence,
-            several: delivery.several,
-        };
-        routes.body(route, record, &place, &mut self.rendered);
-        let headers = routes.headers(route, record, &self.rendered);
-        let value = self.rendered.value(record);
-        let timed = !delivery.untimed && record.arrival_ms > 0;
-        let outgoing = Outgoing {
+        let parcel = Parcel {
+            delivery,
+            record,
             topic: &topic.name,
             partition: state.partition,
-            key: &self.rendered.key,
-            value,
-            headers: &headers,
-            timestamp: timed.then_some(record.arrival_ms as i64),
-            opaque: (at << TICKET_BITS) | (ticket & ((1 << TICKET_BITS) - 1)) as usize,
+            opaque: opaque(at, ticket),
+            prefix: prefix.map_or(b"", |(_, prefix)| prefix),
+            max_bytes: topic.max_message_bytes.filter(|_| !self.compresses),
+            keyed: fresh.is_some(),
         };
-        let too_large = topic.max_message_bytes.is_some_and(|max| {
-            !self.parts.config.compresses()
-                && outgoing.key.len() + value.map_or(0, <[u8]>::len) + BATCH_OVERHEAD > max
-        });
-        let result = if too_large {
-            Err(SendError::Refused(crate::producer::Code::MessageSizeTooLarge))
-        } else {
-            producer.send(&outgoing)
-        };
-        drop(headers);
+        let result = parcel.send(&self.parts.routes, &mut self.rendered, producer.as_mut());
         self.sent(at, via, ticket, result)
     }
 
@@ -313,11 +280,10 @@ impl Pump {
             }
             Err(SendError::Refused(code)) => {
                 // Not a record's fault: the producer is done for. Its reports say so at the next poll.
-                let opaque = (at << TICKET_BITS) | (ticket & ((1 << TICKET_BITS) - 1)) as usize;
                 link.full = true;
                 link.in_flight += 1;
-                let failed = crate::producer::Sent {
-                    opaque,
+                let failed = Sent {
+                    opaque: opaque(at, ticket),
                     result: Err(code),
                 };
                 link.events.sent.push(failed);
@@ -337,6 +303,75 @@ impl Pump {
             }
             mark(state);
         }
+    }
+}
+
+/// What comes back with a report: the lane and the low bits of the ticket.
+fn opaque(lane: usize, ticket: u64) -> usize {
+    (lane << TICKET_BITS) | (ticket & ((1 << TICKET_BITS) - 1)) as usize
+}
+
+/// The bytes of a record, perhaps with more behind them.
+pub(super) fn bytes_of<'a>(source: &'a Source, ledger: &'a Ledger) -> Option<&'a [u8]> {
+    match source {
+        Source::Own { bytes, .. } => Some(bytes),
+        Source::Chunk { slot, offset } => {
+            let chunk = ledger.chunk(*slot)?;
+            chunk.as_bytes().get(*offset as usize..)
+        }
+    }
+}
+
+/// A delivery with all that it takes to send it.
+struct Parcel<'a> {
+    delivery: &'a Delivery,
+    record: &'a Record<'a>,
+    topic: &'a str,
+    partition: i32,
+    opaque: usize,
+    prefix: &'a [u8],
+    /// Greatest batch that the broker takes, where a record's own size tells whether it fits.
+    max_bytes: Option<usize>,
+    /// Whether its key has just been rendered.
+    keyed: bool,
+}
+
+impl Parcel<'_> {
+    fn send(
+        &self,
+        routes: &Routes,
+        rendered: &mut Rendered,
+        producer: &mut dyn Producer,
+    ) -> Result<(), SendError> {
+        let (delivery, record) = (self.delivery, self.record);
+        let Some(route) = routes.get(delivery.route) else {
+            return Err(SendError::Refused(Code::Fail));
+        };
+        if !self.keyed {
+            // It was rendered before: it can't be rejected now.
+            let _ = routes.target(route, record, rendered);
+        }
+        let place = Place {
+            prefix: self.prefix,
+            sequence: delivery.sequence,
+            several: delivery.several,
+        };
+        routes.body(route, record, &place, rendered);
+        let value = rendered.value(record);
+        let bytes = rendered.key.len() + value.map_or(0, <[u8]>::len) + BATCH_OVERHEAD;
+        if self.max_bytes.is_some_and(|max| bytes > max) {
+            return Err(SendError::Refused(Code::MessageSizeTooLarge));
+        }
+        let timed = !delivery.untimed && record.arrival_ms > 0;
+        producer.send(&Outgoing {
+            topic: self.topic,
+            partition: self.partition,
+            key: &rendered.key,
+            value,
+            headers: &routes.headers(route, record, rendered),
+            timestamp: timed.then_some(record.arrival_ms as i64),
+            opaque: self.opaque,
+        })
     }
 }
 

@@ -19,10 +19,10 @@ use forebay_broker::spool::{LogError, LogReader};
 
 use crate::config::SinkConfig;
 use crate::metrics::Metrics;
+use crate::producer::topics::Topics;
 use crate::producer::{Events, Producer, Producers};
 use crate::route::{Rendered, Routes};
 use crate::status::Shared;
-use crate::topics::Topics;
 use crate::window::{Lane, Ledger};
 use topic::{State, Table, Via};
 
@@ -153,6 +153,8 @@ pub(crate) struct Pump {
     /// Topics whose share is full.
     closed: usize,
     log_closed: bool,
+    /// Whether the producer compresses: then a record's own size says little.
+    compresses: bool,
     refresh_at: Instant,
     refused: RefusedLog,
 }
@@ -194,6 +196,7 @@ impl Pump {
             parked_bytes: 0,
             closed: 0,
             log_closed: false,
+            compresses: parts.config.compresses(),
             refresh_at: now + parts.config.topic_refresh,
             refused: RefusedLog::default(),
             parts,
@@ -203,12 +206,7 @@ impl Pump {
     /// Runs until the log is closed and delivered, or a stop was asked for; returns the records that Kafka does not
     /// have.
     pub(crate) fn run(mut self) -> Result<usize, String> {
-        loop {
-            match self.turn()? {
-                Turn::GoOn => {}
-                Turn::Finished => break,
-            }
-        }
+        while let Turn::GoOn = self.turn()? {}
         self.finish_turn()?;
         Ok(self.open)
     }

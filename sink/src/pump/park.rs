@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use forebay_broker::record::Record;
 
+use super::feed::bytes_of;
 use super::topic::{State, Via};
 use super::{Delivery, LaneState, Pump, Source};
-use crate::topics::Finding;
+use crate::producer::topics::Finding;
 use crate::window::Lane;
 
 /// Time between two looks whether Kafka is back, where nothing on its way would show it.
@@ -164,19 +165,9 @@ impl Pump {
     fn place_again(&mut self, at: usize, waiting: VecDeque<Delivery>) {
         let routes = Arc::clone(&self.parts.routes);
         for delivery in waiting {
-            let chunk = match &delivery.source {
-                Source::Chunk { slot, .. } => self.ledger.chunk(*slot).cloned(),
-                Source::Own { .. } => None,
-            };
-            let bytes = match (&delivery.source, &chunk) {
-                (Source::Own { bytes, .. }, _) => Some(&**bytes),
-                (Source::Chunk { offset, .. }, Some(chunk)) => chunk.as_bytes().get(*offset as usize..),
-                (Source::Chunk { .. }, None) => None,
-            };
-            if let (Some(Ok((record, _))), Some(route)) =
-                (bytes.map(Record::read), routes.get(delivery.route))
-            {
-                // It was rendered once: it can't be rejected now.
+            let read = bytes_of(&delivery.source, &self.ledger).and_then(|bytes| Record::read(bytes).ok());
+            if let (Some((record, _)), Some(route)) = (read, routes.get(delivery.route)) {
+                // It was rendered before: it can't be rejected now.
                 let _ = routes.target(route, &record, &mut self.rendered);
             }
             self.place(at, delivery, None);

@@ -100,7 +100,7 @@ impl Pump {
             Class::Retry | Class::Config => {}
             Class::Poison | Class::Timestamp if via == Via::Main => {
                 state.lane.suspect(failure.ticket);
-                self.to_side(at);
+                self.move_aside(at);
             }
             // On the side a record goes alone: it is the one.
             Class::Poison | Class::Timestamp => {
@@ -114,7 +114,7 @@ impl Pump {
                 }
             }
             Class::Topic => {
-                self.to_side(at);
+                self.move_aside(at);
                 if let Some(topic) = self.table.get_mut(at)
                     && topic.state == State::Ready
                 {
@@ -133,7 +133,7 @@ impl Pump {
         }
     }
 
-    fn to_side(&mut self, at: usize) {
+    fn move_aside(&mut self, at: usize) {
         if let Some(topic) = self.table.get_mut(at) {
             topic.via = Via::Side;
         }

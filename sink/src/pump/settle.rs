@@ -29,12 +29,11 @@ impl Pump {
         if self.poll(via, wait, &mut failures) {
             self.return_to_main();
         }
-        if !failures.is_empty() {
-            self.recover(via, failures);
-        } else if via == Via::Side
+        // On the side records go one at a time, so that one without answer holds up its topic: tried again.
+        let silent = via == Via::Side
             && self.side.in_flight > 0
-            && self.now - self.side.last_report > 3 * self.parts.config.stuck_after
-        {
+            && self.now - self.side.last_report > 3 * self.parts.config.stuck_after;
+        if silent || !failures.is_empty() {
             self.recover(via, failures);
         }
     }
