@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{self, Log, LogFormat};
+use crate::config::{self, Fault, Log, LogFormat, Place, Refused};
 
 /// Overrides `[log] level`.
 pub const ENV: &str = "FOREBAY_LOG";
@@ -18,9 +18,7 @@ const QUIET: &str = "rumqttd=off,librdkafka=warn,rdkafka=warn,hyper=warn,metrics
 /// Starts logging for the rest of the process.
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let level = match std::env::var(ENV) {
-        Ok(level) if !level.trim().is_empty() => config::level(&level).with_context(|| {
-            format!("{ENV}={level} is no level\n    hint: write info, or directives such as info,forebay_sink=debug")
-        })?,
+        Ok(level) if !level.trim().is_empty() => config::level(&level).ok_or_else(|| no_level(&level))?,
         _ => log.level.clone(),
     };
     let filter = EnvFilter::try_new(format!("{QUIET},{level}")).context("the log's filter was refused")?;
@@ -33,6 +31,19 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
             .try_init()?,
     }
     Ok(())
+}
+
+fn no_level(text: &str) -> Refused {
+    let fault = Fault {
+        place: Place::Env(ENV.to_owned()),
+        text: format!("\"{text}\" is no level"),
+        hint: "write error, warn, info, debug, trace, or directives such as info,forebay_sink=debug"
+            .to_owned(),
+    };
+    Refused {
+        file: String::new(),
+        faults: vec![fault],
+    }
 }
 
 /// Whether `stream` is to be coloured: on a terminal, unless NO_COLOR is set.

@@ -383,6 +383,17 @@ fn all_faults_are_listed_at_once_and_run_refuses_like_check() {
 }
 
 #[test]
+fn a_log_level_of_the_environment_that_is_none_is_64() {
+    let output = finish(Dir::new().command(&["run"]).env("FOREBAY_LOG", "loud"));
+    assert_eq!(output.code, 64);
+    assert!(
+        output.err.contains("environment FOREBAY_LOG: ") && output.err.contains("hint:"),
+        "{}",
+        output.err
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there_is_64() {
     let output = Dir::new().run(&["run", "-c", "nothing.toml"]);
     assert_eq!(output.code, 64);

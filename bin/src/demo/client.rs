@@ -71,11 +71,11 @@ impl Client {
     }
 
     /// Publishes with QoS 1 and waits for the acknowledgement.
-    pub async fn publish(&mut self, topic: &str, payload: &[u8], dup: bool) -> anyhow::Result<()> {
+    pub async fn publish(&mut self, topic: &str, payload: &[u8]) -> anyhow::Result<()> {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let id = NonZeroU16::new(self.last_id).unwrap_or(NonZeroU16::MIN);
         let publish = Packet::Publish(Publish {
-            dup,
+            dup: false,
             qos: QoS::AtLeastOnce,
             retain: false,
             topic,

@@ -180,7 +180,7 @@ async fn publish(
         *client = Some(Client::connect(address, version, name).await?);
     }
     match client {
-        Some(client) => client.publish(topic, payload.as_bytes(), false).await,
+        Some(client) => client.publish(topic, payload.as_bytes()).await,
         None => Ok(()),
     }
 }

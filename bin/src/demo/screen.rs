@@ -7,10 +7,10 @@ use super::tally::Tally;
 use super::watch::Arrival;
 use crate::logging;
 
-/// Lines in a second for the devices' records; all are counted, some are shown.
-const DEVICES_PER_SECOND: u32 = 6;
-/// Lines in a second for everything else.
-const OTHERS_PER_SECOND: u32 = 50;
+/// Time between two lines for the devices' records: all are counted, some are shown.
+const DEVICES_EVERY: Duration = Duration::from_millis(160);
+/// Time between two lines for everything else.
+const OTHERS_EVERY: Duration = Duration::from_millis(10);
 /// Time between two lines of totals, on a terminal and in plain output.
 const REDRAW: Duration = Duration::from_millis(100);
 const PLAIN_TOTALS: Duration = Duration::from_secs(1);
@@ -22,8 +22,8 @@ pub struct Screen {
     out: Stdout,
     live: bool,
     colour: bool,
-    second: Instant,
-    shown: [u32; 2],
+    devices: Instant,
+    others: Instant,
     totals: Instant,
 }
 
@@ -35,8 +35,8 @@ impl Screen {
             live: out.is_terminal(),
             colour: logging::colour(&out),
             out,
-            second: now,
-            shown: [0, 0],
+            devices: now,
+            others: now,
             totals: now,
         }
     }
@@ -50,19 +50,14 @@ impl Screen {
 
     /// A record, when there is time to read it.
     pub fn record(&mut self, now: Instant, record: &Arrival, of_device: bool) -> std::io::Result<()> {
-        if now.duration_since(self.second) >= Duration::from_secs(1) {
-            (self.second, self.shown) = (now, [0, 0]);
-        }
-        let [devices, others] = &mut self.shown;
-        let (shown, most) = if of_device {
-            (devices, DEVICES_PER_SECOND)
-        } else {
-            (others, OTHERS_PER_SECOND)
+        let (due, every) = match of_device {
+            true => (&mut self.devices, DEVICES_EVERY),
+            false => (&mut self.others, OTHERS_EVERY),
         };
-        *shown += 1;
-        if *shown > most {
+        if now < *due {
             return Ok(());
         }
+        *due = now + every;
         self.clear()?;
         let (on, off) = match (self.colour, of_device) {
             (false, _) => ("", ""),
