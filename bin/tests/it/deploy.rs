@@ -167,6 +167,7 @@ fn the_manifest_fits_together() {
     let scraped = template["metadata"]["annotations"]["prometheus.io/port"]
         .as_str()
         .unwrap();
+    let scraped: u64 = scraped.parse().unwrap();
     assert!(ports.iter().any(|port| port["containerPort"] == scraped));
     let claimed = &set["volumeClaimTemplates"][0]["metadata"]["name"];
     let mounts = container["volumeMounts"].as_array().unwrap();

@@ -66,20 +66,15 @@ fn outage(topic: &str, away: impl FnOnce(&mut Kafka), back: impl FnOnce(&mut Kaf
     kafka.create_topic(topic, 6, &[]);
     let forebay = Forebay::with_route(&kafka.bootstrap(), topic);
     let load = load("o", 200, 300, 2000);
-    let mut unready = String::new();
     let outcomes = run(&load, forebay.mqtt, Duration::from_secs(150), || {
         std::thread::sleep(Duration::from_secs(4));
         away(&mut kafka);
         let since = Instant::now();
-        unready = forebay.wait_unready(Duration::from_secs(20));
+        forebay.wait_unready("Kafka", Duration::from_secs(20));
         std::thread::sleep(Duration::from_secs(20).saturating_sub(since.elapsed()));
         back(&mut kafka);
     });
     all_served(&load, &outcomes);
-    assert!(
-        unready.to_lowercase().contains("kafka"),
-        "the reason says what is wrong: {unready}"
-    );
     forebay.wait_ready(Duration::from_secs(60));
     let records = kafka.read_at_least(topic, 60_000, Duration::from_secs(60));
     let verdict = judge(&records, acknowledged(&outcomes));
@@ -123,11 +118,7 @@ fn kafka_is_away_at_start() {
     let forebay = Forebay::start(&config(&kafka.bootstrap(), &rest));
     let load = load("l", 20, 50, 200);
     let outcomes = run(&load, forebay.mqtt, Duration::from_secs(120), || {
-        let reason = forebay.wait_unready(Duration::from_secs(20));
-        assert!(
-            reason.to_lowercase().contains("kafka"),
-            "the reason says what is wrong: {reason}"
-        );
+        forebay.wait_unready("Kafka", Duration::from_secs(20));
         assert_eq!(forebay.get("/livez").map(|(status, _)| status), Some(200));
         std::thread::sleep(Duration::from_secs(3));
         kafka.up();

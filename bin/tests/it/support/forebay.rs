@@ -134,12 +134,17 @@ impl Forebay {
         });
     }
 
-    /// Waits until `/readyz` refuses, and returns its reason.
-    pub fn wait_unready(&self, within: Duration) -> String {
-        wait_for("/readyz says 503", within, || {
+    /// Waits until `/readyz` refuses with a reason that holds `with`.
+    pub fn wait_unready(&self, with: &str, within: Duration) {
+        let mut last = String::new();
+        wait_for(&format!("/readyz says 503 and {with:?}"), within, || {
             let (status, body) = self.get("/readyz")?;
-            (status == 503).then_some(body)
-        })
+            if status == 503 && body != last {
+                eprintln!("not ready: {body}");
+                last.clone_from(&body);
+            }
+            (status == 503 && body.contains(with)).then_some(())
+        });
     }
 
     /// The sum of all series of a metric whose line holds `with`.
