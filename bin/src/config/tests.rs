@@ -315,3 +315,21 @@ fn what_the_sink_refuses_has_the_line_of_its_key() {
     let lines: Vec<_> = faults(&text).into_iter().map(|(place, _)| place).collect();
     assert_eq!(lines, [10, 11, 13, 14].map(Place::Line), "{:#?}", faults(&text));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_fit_or_refused_without_a_panic(
+        parts in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "[node]", "[[listener]]", "[listener.tls]", "[auth]", "[kafka]", "[kafka.properties]", "[[route]]",
+                "[log]", "bind", "id", "topic", "filter", "level", "a.b", "=", "\"#\"", "\"{x}\"", "3", "-1", "true",
+                "[", "]", "{", "}", ",", "\n", "\n", "\n", "'", "#", "\u{e9}", "1.5", "2026-01-01", "\"\"\"",
+            ]),
+            0..40,
+        ),
+        name in "(FOREBAY__)?[A-Z0-9_]{0,30}",
+        value in ".{0,10}",
+    ) {
+        let _ = from_text(&parts.join(" ").replace(" \n ", "\n"), [(name, value)]);
+    }
+}
