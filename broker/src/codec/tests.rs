@@ -216,3 +216,117 @@ fn reasons_have_their_return_codes() {
         assert_eq!(reason.return_code(), code);
     }
 }
+
+#[test]
+fn a_packet_is_written_as_its_version_can_say_it() {
+    let mut properties = PropertiesBuf::new();
+    assert!(properties.push(Property::ReasonString("no")));
+    let properties = properties.as_properties();
+    let packet_id = PacketId::MIN;
+    let refusal = Packet::Connack(Connack {
+        session_present: true,
+        reason: Reason::Banned,
+        properties: Properties::EMPTY,
+    });
+    let kept = Packet::Connack(Connack {
+        session_present: true,
+        reason: Reason::Success,
+        properties,
+    });
+    let puback = Packet::Puback(Ack {
+        packet_id,
+        reason: Reason::NotAuthorized,
+        properties,
+    });
+    let suback = Packet::Suback(Suback {
+        packet_id,
+        reasons: vec![Reason::GrantedQoS1, Reason::TopicFilterInvalid],
+        properties,
+    });
+    let unsuback = Packet::Unsuback(Suback {
+        packet_id,
+        reasons: vec![Reason::NoSubscriptionExisted],
+        properties,
+    });
+    let disconnect = Packet::Disconnect(Disconnect {
+        reason: Reason::ServerShuttingDown,
+        properties,
+    });
+    let cases: [(&Packet<'_>, [&[u8]; 3]); 6] = [
+        (
+            &refusal,
+            [b"\x20\x02\x00\x05", b"\x20\x02\x00\x05", b"\x20\x03\x00\x8A\x00"],
+        ),
+        (
+            &kept,
+            [
+                b"\x20\x02\x00\x00",
+                b"\x20\x02\x01\x00",
+                b"\x20\x08\x01\x00\x05\x1F\x00\x02no",
+            ],
+        ),
+        (
+            &puback,
+            [
+                b"\x40\x02\x00\x01",
+                b"\x40\x02\x00\x01",
+                b"\x40\x09\x00\x01\x87\x05\x1F\x00\x02no",
+            ],
+        ),
+        (
+            &suback,
+            [
+                b"\x90\x04\x00\x01\x01\x80",
+                b"\x90\x04\x00\x01\x01\x80",
+                b"\x90\x0A\x00\x01\x05\x1F\x00\x02no\x01\x8F",
+            ],
+        ),
+        (
+            &unsuback,
+            [
+                b"\xB0\x02\x00\x01",
+                b"\xB0\x02\x00\x01",
+                b"\xB0\x09\x00\x01\x05\x1F\x00\x02no\x11",
+            ],
+        ),
+        (
+            &disconnect,
+            [b"\xE0\x00", b"\xE0\x00", b"\xE0\x07\x8B\x05\x1F\x00\x02no"],
+        ),
+    ];
+    for (packet, expected) in cases {
+        let written = [Version::V31, Version::V311, Version::V5].map(|version| encoded(version, packet));
+        assert_eq!(written, expected, "{packet:?}");
+    }
+}
+
+#[test]
+fn an_empty_client_id_is_for_the_version_to_allow() {
+    for (version, clean_start, allowed) in [
+        (Version::V31, true, false),
+        (Version::V311, true, true),
+        (Version::V311, false, false),
+        (Version::V5, false, true),
+    ] {
+        let mut connect = Connect {
+            version,
+            bridge: false,
+            clean_start,
+            keep_alive_s: 0,
+            client_id: "",
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::EMPTY,
+        };
+        let reason = connect.check_client_id().map_err(|fault| fault.reason);
+        let expected = if allowed {
+            Ok(())
+        } else {
+            Err(Reason::ClientIdentifierNotValid)
+        };
+        assert_eq!(reason, expected, "{version:?} {clean_start}");
+        connect.client_id = "d7";
+        assert_eq!(connect.check_client_id(), Ok(()));
+    }
+}

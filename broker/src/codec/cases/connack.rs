@@ -70,6 +70,12 @@ pub(super) fn add(table: &mut Table) {
         vec![0x20, 2, 1, 0],
         connack(false, Reason::Success),
     );
+    table.read(
+        "connack with a byte of 0xff that 3.1 does not use",
+        V31,
+        vec![0x20, 2, 0xFF, 0],
+        connack(false, Reason::Success),
+    );
     table.good(
         "connack to a kept session",
         V5,
