@@ -34,17 +34,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let since = Instant::now();
     let first = args.pid.map(|pid| watch::sample(pid, since)).transpose()?;
     let mut samples: Vec<(u64, watch::Sample)> = first.map(|sample| (0, sample)).into_iter().collect();
-    let outcome = run.work(|live| {
-        let up = Live::get(&live.up);
-        if !args.options.quiet {
-            eprintln!("{:5.0} s  up {up}", run.origin.elapsed().as_secs_f64());
-        }
-        samples.extend(
-            args.pid
-                .and_then(|pid| watch::sample(pid, since).ok())
-                .map(|sample| (up, sample)),
-        );
-    })?;
+    let outcome = run.work(
+        || {},
+        |live| {
+            let up = Live::get(&live.up);
+            if !args.options.quiet {
+                eprintln!("{:5.0} s  up {up}", run.origin.elapsed().as_secs_f64());
+            }
+            samples.extend(
+                args.pid
+                    .and_then(|pid| watch::sample(pid, since).ok())
+                    .map(|sample| (up, sample)),
+            );
+        },
+    )?;
     print_connections(&run, &outcome.stats);
     if let Some(start) = run.start.get() {
         let took = start.saturating_duration_since(run.origin).as_secs_f64();

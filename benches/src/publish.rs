@@ -78,24 +78,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     plan.publish = true;
     plan.count = args.count.unwrap_or(u64::MAX);
     let run = args.options.run(plan, args.rate, args.drain)?;
-    let before = args
-        .pid
-        .map(|pid| watch::sample(pid, Instant::now()))
-        .transpose()?;
+    let cpu_s = || Some(watch::sample(args.pid?, Instant::now()).ok()?.cpu_s);
+    let mut before = None;
     let mut last = (0, 0);
-    let outcome = run.work(|live| {
+    let each_second = |live: &Live| {
         if !args.options.quiet {
             progress(&run, live, &mut last);
         }
-    })?;
+    };
+    let outcome = run.work(|| before = cpu_s(), each_second)?;
     report(args, &run, &outcome);
-    if let (Some(pid), Some(before)) = (args.pid, before) {
-        let cpu_s = watch::sample(pid, Instant::now())?.cpu_s - before.cpu_s;
-        println!("CPU of {pid}, connects included  {cpu_s:.2} s");
-        println!(
-            "CPU per publish                {:.3} us",
-            1e6 * cpu_s / outcome.stats.published.max(1) as f64
-        );
+    if let (Some(before), Some(after)) = (before, cpu_s()) {
+        let used_s = after - before;
+        let each = 1e6 * used_s / outcome.stats.published.max(1) as f64;
+        println!("CPU of --pid while publishing  {used_s:.2} s");
+        println!("CPU per publish                {each:.3} us");
     }
     let open = write_acked(args, &run, &outcome)?;
     println!("sent but not acknowledged      {open}");

@@ -119,3 +119,78 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+    use crate::acked::{Promise, Promises};
+    use crate::client::ranges::Ranges;
+
+    const SENT: u64 = 200;
+
+    /// Puts each device's publishes into a partition of its own, without those that `keep` refuses, and reads all back.
+    fn verdict(keep: impl Fn(&str, u64) -> bool) -> crate::check::verdict::Verdict {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("telemetry", 3, 1).unwrap();
+        let bootstrap = cluster.bootstrap_servers();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &bootstrap)
+            .create()
+            .unwrap();
+        let ids = ["a", "b", "c"];
+        for sequence in 0..SENT {
+            for (partition, id) in (0..).zip(ids).filter(|(_, id)| keep(id, sequence)) {
+                let payload = format!("{id} {sequence} r xx");
+                let record = BaseRecord::to("telemetry")
+                    .partition(partition)
+                    .key(id)
+                    .payload(&payload);
+                producer.send(record).map_err(|(error, _)| error).unwrap();
+            }
+        }
+        producer.flush(ASK).unwrap();
+        let promise = |id: &&str| Promise {
+            id: (*id).to_owned(),
+            sent: SENT,
+            open: Ranges::default(),
+        };
+        let promises = Promises {
+            run: "r".to_owned(),
+            devices: ids.iter().map(promise).collect(),
+        };
+        let mut checker = Checker::new(&promises);
+        let args = Args {
+            acked: PathBuf::new(),
+            bootstrap,
+            topic: vec!["telemetry".to_owned()],
+            property: Vec::new(),
+            wait: Duration::ZERO,
+            timeout: Duration::from_secs(20),
+            any_key: false,
+            no_duplicates: false,
+        };
+        read(&args, &mut checker).unwrap();
+        checker.verdict()
+    }
+
+    #[test]
+    fn all_partitions_are_read_to_their_end() {
+        let whole = verdict(|_, _| true);
+        assert_eq!(
+            (whole.records, whole.lost, whole.out_of_order, whole.split),
+            (3 * SENT, 0, 0, 0)
+        );
+        assert_eq!(whole.wrong_key, 0);
+    }
+
+    #[test]
+    fn the_last_record_of_a_partition_is_missed_and_an_empty_partition_ends_too() {
+        let cut = verdict(|id, sequence| id != "c" && !(id == "b" && sequence == SENT - 1));
+        assert_eq!((cut.lost, cut.records), (SENT + 1, 2 * SENT - 1));
+    }
+}

@@ -51,6 +51,7 @@ pub struct Device {
     /// Sent and answered for, but not acknowledged.
     not_acked: Ranges,
     up: bool,
+    was_up: bool,
 }
 
 impl Device {
@@ -65,6 +66,7 @@ impl Device {
             last_packet_id: NonZeroU16::MAX,
             not_acked: Ranges::default(),
             up: false,
+            was_up: false,
         }
     }
 
@@ -98,10 +100,11 @@ impl Device {
     }
 
     /// Writes CONNECT.
-    pub fn connect(&mut self, plan: &Plan, again: bool, out: &mut Vec<u8>) -> Result<()> {
+    pub fn connect(&self, plan: &Plan, out: &mut Vec<u8>) -> Result<()> {
         let client_id = plan.client_id(&self.names.id);
         // A run starts with a clean session; what it has in flight goes on in the kept one.
-        wire::connect(plan, &client_id, !again, out)
+        let goes_on = self.was_up && plan.reconnect;
+        wire::connect(plan, &client_id, !goes_on, out)
     }
 
     /// Notes that the connection is gone.
@@ -178,6 +181,7 @@ impl Device {
                 ..
             } => {
                 self.up = true;
+                self.was_up = true;
                 self.window = usize::from(shared.plan.in_flight.min(receive_maximum));
                 self.resume(session_present, shared, out)?;
                 if let Some(filter) = &shared.plan.subscribe {
@@ -292,3 +296,6 @@ impl Device {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

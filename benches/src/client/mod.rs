@@ -1,6 +1,7 @@
 //! Many MQTT devices on few threads.
 
 pub mod device;
+pub mod link;
 pub mod net;
 pub mod plan;
 pub mod ranges;

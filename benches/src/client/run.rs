@@ -60,8 +60,12 @@ impl Run {
         (1e9 * f64::from(self.threads) / self.connect_rate.max(0.001)) as u64
     }
 
-    /// Runs it to the end, calling `each_second` with the progress.
-    pub fn work(self: &Arc<Self>, mut each_second: impl FnMut(&Live)) -> Result<Outcome> {
+    /// Runs it to the end, calling `each_second` with the progress and `at_start` when publishing has started.
+    pub fn work(
+        self: &Arc<Self>,
+        mut at_start: impl FnMut(),
+        mut each_second: impl FnMut(&Live),
+    ) -> Result<Outcome> {
         net::make_room(self.plan.connections)?;
         let mut threads = Vec::new();
         for number in 0..self.threads {
@@ -84,8 +88,13 @@ impl Run {
             );
         }
         let mut shown = Instant::now();
+        let mut started = false;
         while Live::get(&self.live.finished) < u64::from(self.threads) {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(10));
+            if !started && self.start.get().is_some() {
+                started = true;
+                at_start();
+            }
             if shown.elapsed() >= Duration::from_secs(1) {
                 shown += Duration::from_secs(1);
                 each_second(&self.live);

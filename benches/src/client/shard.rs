@@ -1,15 +1,15 @@
 //! One thread's devices on one epoll: connects them, keeps them to the schedule, writes and reads.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{Timespec, epoll};
-use socket2::Socket;
 
 use super::device::{Device, Shared};
+use super::link::Link;
 use super::net;
 use super::run::{Outcome, Run};
 use super::schedule::Schedule;
@@ -27,25 +27,6 @@ const SWEEP_NS: u64 = 500_000_000;
 /// A lost connection is made again after this time.
 const RECONNECT_NS: u64 = 1_000_000_000;
 
-/// A device and its socket.
-#[derive(Debug)]
-struct Link {
-    device: Device,
-    socket: Option<Socket>,
-    /// The socket is connected, CONNECT is out.
-    connected: bool,
-    /// The first attempt is over.
-    settled: bool,
-    /// Was up before: goes on with its session.
-    again: bool,
-    /// Start of a packet that has not come whole.
-    partial: Vec<u8>,
-    /// What the socket did not take.
-    pending: Vec<u8>,
-    begun_ns: u64,
-    wrote_ns: u64,
-}
-
 /// See the module.
 pub struct Shard<'a> {
     run: &'a Run,
@@ -57,6 +38,7 @@ pub struct Shard<'a> {
     next_connect_ns: u64,
     /// Who had more to send than one output holds.
     busy: VecDeque<usize>,
+    events: Vec<epoll::Event>,
     read: Vec<u8>,
     out: Vec<u8>,
     due: u64,
@@ -70,17 +52,7 @@ impl<'a> Shard<'a> {
         let plan = &run.plan;
         let mut links = Vec::new();
         for index in (number..plan.connections).step_by(run.threads as usize) {
-            links.push(Link {
-                device: Device::new(plan, index, links.len() as u64),
-                socket: None,
-                connected: false,
-                settled: false,
-                again: false,
-                partial: Vec::new(),
-                pending: Vec::new(),
-                begun_ns: 0,
-                wrote_ns: 0,
-            });
+            links.push(Link::new(Device::new(plan, index, links.len() as u64)));
         }
         let share = links.len() as f64 / f64::from(plan.connections.max(1));
         let shared = Shared {
@@ -98,6 +70,7 @@ impl<'a> Shard<'a> {
             links,
             next_connect_ns: 0,
             busy: VecDeque::new(),
+            events: Vec::with_capacity(EVENTS),
             read: vec![0; READ_BYTES],
             out: Vec::with_capacity(READ_BYTES),
             due: 0,
@@ -121,7 +94,7 @@ impl<'a> Shard<'a> {
         }
         // What fell due since the last turn belongs to the run.
         if self.run.plan.publish && !self.shared.schedule.is_flat_out() && self.now() >= end_ns {
-            self.publish_due(end_ns.saturating_sub(1))?;
+            self.publish_due(end_ns.saturating_sub(1));
         }
         let published_for = Duration::from_nanos(self.now().min(end_ns).saturating_sub(self.start_ns));
         // What was due until the end and is held back is not sent any more.
@@ -132,7 +105,7 @@ impl<'a> Shard<'a> {
             && !self
                 .links
                 .iter()
-                .all(|link| link.pending.is_empty() && link.device.is_settled())
+                .all(|link| link.is_flushed() && link.device.is_settled())
         {
             self.turn(None)?;
         }
@@ -161,15 +134,14 @@ impl<'a> Shard<'a> {
     /// One round: what is due, what the kernel reports, what has waited too long. Publishes go out until `end_ns`.
     fn turn(&mut self, end_ns: Option<u64>) -> Result<()> {
         let now = self.now();
-        self.connect_some(now)?;
+        self.connect_some(now);
         if end_ns.is_some() && self.run.plan.publish {
-            self.publish_due(now)?;
+            self.publish_due(now);
         }
         if now - self.swept_ns >= SWEEP_NS {
             self.swept_ns = now;
-            self.sweep(now)?;
+            self.sweep(now);
         }
-        let mut events = Vec::with_capacity(EVENTS);
         let wait = self.wait_ns(now, end_ns);
         let timeout = Timespec {
             tv_sec: 0,
@@ -177,19 +149,23 @@ impl<'a> Shard<'a> {
         };
         match epoll::wait(
             &self.epoll,
-            rustix::buffer::spare_capacity(&mut events),
+            rustix::buffer::spare_capacity(&mut self.events),
             Some(&timeout),
         ) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error).context("epoll_wait"),
         }
         let now = self.now();
-        for event in events {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
             let at = event.data.u64() as usize;
             if let Err(error) = self.ready(now, at, event.flags) {
                 self.fail(now, at, &error);
+            } else if self.due > 0 {
+                self.pump(now, at);
             }
         }
+        self.events = events;
         Ok(())
     }
 
@@ -216,7 +192,7 @@ impl<'a> Shard<'a> {
     }
 
     /// Begins the connections that the connect rate allows by now.
-    fn connect_some(&mut self, now: u64) -> Result<()> {
+    fn connect_some(&mut self, now: u64) {
         while let Some(&(when, at)) = self.to_connect.front()
             && when.max(self.next_connect_ns) <= now
         {
@@ -228,7 +204,6 @@ impl<'a> Shard<'a> {
                 self.fail(now, at, &error);
             }
         }
-        Ok(())
     }
 
     fn begin(&mut self, now: u64, at: usize) -> Result<()> {
@@ -236,17 +211,11 @@ impl<'a> Shard<'a> {
             return Ok(());
         };
         let source = net::source(&self.run.sources, self.run.broker, at as u32 * self.run.threads);
-        let socket = net::connect(self.run.broker, source)?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(at as u64), flags)?;
-        link.socket = Some(socket);
-        link.connected = false;
-        link.begun_ns = now;
-        Ok(())
+        link.open(now, &self.epoll, at, self.run.broker, source)
     }
 
     /// Lets each device send for which something has fallen due, and those that had more to send.
-    fn publish_due(&mut self, now: u64) -> Result<()> {
+    fn publish_due(&mut self, now: u64) {
         let all = self.shared.schedule.due_of_all(now.saturating_sub(self.start_ns));
         let devices = self.links.len() as u64;
         let fallen = all.saturating_sub(self.due).min(devices);
@@ -264,7 +233,6 @@ impl<'a> Shard<'a> {
                 self.pump(now, at);
             }
         }
-        Ok(())
     }
 
     /// Lets one device send what is due, unless its socket is full.
@@ -272,18 +240,17 @@ impl<'a> Shard<'a> {
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        if !link.pending.is_empty() || !link.device.is_up() {
+        if !link.is_flushed() || !link.device.is_up() {
             return;
         }
         let before = (self.shared.stats.published, self.shared.stats.acked);
         self.out.clear();
-        let result = link.device.fill(now, self.due, &mut self.shared, &mut self.out);
+        let more = link.device.fill(now, self.due, &mut self.shared, &mut self.out);
+        let sent = more.and_then(|more| link.send(now, &self.out).map(|()| more));
+        let again = link.is_flushed();
         self.tell(before);
-        let sent = result.and_then(|more| self.send(now, at).map(|()| more));
         match sent {
-            Ok(true) if self.links.get(at).is_some_and(|link| link.pending.is_empty()) => {
-                self.busy.push_back(at)
-            }
+            Ok(more) if more && again => self.busy.push_back(at),
             Ok(_) => {}
             Err(error) => self.fail(now, at, &error),
         }
@@ -295,101 +262,28 @@ impl<'a> Shard<'a> {
         Live::add(&self.run.live.acked, self.shared.stats.acked - before.1);
     }
 
-    /// Writes `self.out`; what the socket does not take is kept.
-    fn send(&mut self, now: u64, at: usize) -> Result<()> {
-        let Some(link) = self.links.get_mut(at) else {
-            return Ok(());
-        };
-        let Some(socket) = &link.socket else { return Ok(()) };
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        link.wrote_ns = now;
-        if !link.pending.is_empty() {
-            link.pending.extend_from_slice(&self.out);
-            return Ok(());
-        }
-        let taken = write_all(socket, &self.out)?;
-        link.pending
-            .extend_from_slice(self.out.get(taken..).unwrap_or_default());
-        Ok(())
-    }
-
     /// The kernel reports something about a socket.
     fn ready(&mut self, now: u64, at: usize, flags: epoll::EventFlags) -> Result<()> {
         let Some(link) = self.links.get_mut(at) else {
             return Ok(());
         };
-        let Some(socket) = &link.socket else { return Ok(()) };
-        if !link.connected {
-            if let Some(error) = socket.take_error()? {
-                return Err(error).context("connect");
-            }
-            if !flags.contains(epoll::EventFlags::OUT) {
-                return Ok(());
-            }
-            link.connected = true;
-            self.out.clear();
-            link.device.connect(&self.run.plan, link.again, &mut self.out)?;
-            return self.send(now, at);
-        }
-        if !link.pending.is_empty() && flags.contains(epoll::EventFlags::OUT) {
-            let taken = write_all(socket, &link.pending)?;
-            link.pending.drain(..taken);
-            if link.pending.is_empty() {
-                link.pending = Vec::new();
-            }
-        }
-        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-            self.receive(now, at)?;
-        }
-        if self.due > 0 {
-            self.pump(now, at);
-        }
-        Ok(())
-    }
-
-    /// Reads all there is and answers it.
-    fn receive(&mut self, now: u64, at: usize) -> Result<()> {
         let before = (self.shared.stats.published, self.shared.stats.acked);
-        let result = self.receive_all(now, at);
+        let was_up = link.device.is_up();
+        self.out.clear();
+        let shared = &mut self.shared;
+        let result = link.ready(now, self.start_ns, flags, &mut self.read, shared, &mut self.out);
+        if !was_up && link.device.is_up() {
+            let took_us = now.saturating_sub(link.begun_ns) / 1000;
+            shared.stats.connects += 1;
+            shared.stats.connect_us.saturating_record(took_us);
+            Live::add(&self.run.live.up, 1);
+            if !std::mem::replace(&mut link.settled, true) {
+                Live::add(&self.run.live.settled, 1);
+            }
+        }
+        let result = result.and_then(|()| link.send(now, &self.out));
         self.tell(before);
         result
-    }
-
-    fn receive_all(&mut self, now: u64, at: usize) -> Result<()> {
-        let Some(link) = self.links.get_mut(at) else {
-            return Ok(());
-        };
-        self.out.clear();
-        while let Some(mut socket) = link.socket.as_ref() {
-            let read = match socket.read(&mut self.read) {
-                Ok(0) => anyhow::bail!("the broker closed the connection"),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("read"),
-            };
-            let was_up = link.device.is_up();
-            let fresh = self.read.get(..read).unwrap_or_default();
-            take(link, now, self.start_ns, fresh, &mut self.shared, &mut self.out)?;
-            if !was_up && link.device.is_up() {
-                self.shared.stats.connects += 1;
-                self.shared
-                    .stats
-                    .connect_us
-                    .saturating_record((now - link.begun_ns) / 1000);
-                link.again = self.run.plan.reconnect;
-                Live::add(&self.run.live.up, 1);
-                if !std::mem::replace(&mut link.settled, true) {
-                    Live::add(&self.run.live.settled, 1);
-                }
-            }
-            if read < self.read.len() {
-                break;
-            }
-        }
-        self.send(now, at)
     }
 
     /// A connection is of no use any more, or could not be made.
@@ -397,16 +291,10 @@ impl<'a> Shard<'a> {
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        // Closing it takes it out of the epoll too.
-        link.socket = None;
-        link.pending = Vec::new();
-        link.partial = Vec::new();
+        link.close();
         if link.device.is_up() {
             self.shared.stats.disconnects += 1;
-            self.run
-                .live
-                .up
-                .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            self.run.live.up.fetch_sub(1, Ordering::Relaxed);
             link.device.lost(&self.run.plan);
         } else {
             self.shared.stats.connect_failures += 1;
@@ -430,103 +318,50 @@ impl<'a> Shard<'a> {
     }
 
     /// Handshakes that take too long, and pings.
-    fn sweep(&mut self, now: u64) -> Result<()> {
+    fn sweep(&mut self, now: u64) {
         let keep_alive_ns = u64::from(self.run.plan.keep_alive_s) * 500_000_000;
         let deadline = nanos(self.run.connect_deadline);
+        let handshake = nanos(self.run.handshake);
         for at in 0..self.links.len() {
-            let Some(link) = self.links.get(at) else { break };
-            if link.socket.is_none() {
+            let Some(link) = self.links.get_mut(at) else { break };
+            if !link.is_open() {
                 if now >= deadline {
                     self.settle_failed(now, at);
                 }
             } else if !link.device.is_up() {
-                if now.saturating_sub(link.begun_ns) > nanos(self.run.handshake) {
+                if now.saturating_sub(link.begun_ns) > handshake {
                     self.fail(now, at, &anyhow::anyhow!("no CONNACK in time"));
                 }
             } else if keep_alive_ns > 0 && now.saturating_sub(link.wrote_ns) >= keep_alive_ns {
                 self.out.clear();
-                if let Err(error) =
-                    wire::ping(&self.run.plan, &mut self.out).and_then(|()| self.send(now, at))
-                {
+                let ping = wire::ping(&self.run.plan, &mut self.out);
+                if let Err(error) = ping.and_then(|()| link.send(now, &self.out)) {
                     self.fail(now, at, &error);
                 }
             }
         }
-        Ok(())
     }
 
-    /// DISCONNECT, then waits until the broker has read all and closed, or the deadline.
+    /// DISCONNECT on all, then waits for each until the broker has read all and closed, or the deadline.
     fn leave(&mut self, deadline_ns: u64) -> Result<()> {
-        for at in 0..self.links.len() {
-            self.out.clear();
-            wire::disconnect(&self.run.plan, &mut self.out)?;
-            let now = self.now();
-            if self
-                .links
-                .get(at)
-                .is_some_and(|link| link.device.is_up() && link.pending.is_empty())
-            {
+        let now = self.now();
+        self.out.clear();
+        wire::disconnect(&self.run.plan, &mut self.out)?;
+        for link in &mut self.links {
+            if !link.is_flushed() {
+                link.device.lost(&self.run.plan);
+            } else if link.device.is_up() {
                 // A connection that fails now has nothing more to lose.
-                let _ = self.send(now, at);
+                let _ = link.send(now, &self.out);
             }
         }
+        let origin = self.run.origin;
         for link in &mut self.links {
-            if !link.pending.is_empty() {
-                link.device.lost(&self.run.plan);
-            }
-            let Some(socket) = link.socket.take() else {
-                continue;
-            };
-            let _ = socket.shutdown(std::net::Shutdown::Write);
-            let left = deadline_ns.saturating_sub(nanos(self.run.origin.elapsed()));
-            if left == 0 {
-                continue;
-            }
-            socket.set_nonblocking(false)?;
-            socket.set_read_timeout(Some(Duration::from_nanos(left)))?;
-            while matches!((&socket).read(&mut self.read), Ok(1..)) {}
+            let left = deadline_ns.saturating_sub(nanos(origin.elapsed()));
+            link.leave(Duration::from_nanos(left), &mut self.read)?;
         }
         Ok(())
     }
-}
-
-/// Passes each whole packet to the device and keeps the rest.
-fn take(
-    link: &mut Link,
-    now: u64,
-    start_ns: u64,
-    fresh: &[u8],
-    shared: &mut Shared<'_>,
-    out: &mut Vec<u8>,
-) -> Result<()> {
-    let mut joined = std::mem::take(&mut link.partial);
-    let mut bytes = fresh;
-    if !joined.is_empty() {
-        joined.extend_from_slice(fresh);
-        bytes = &joined;
-    }
-    while let Some((len, packet)) = wire::next(shared.plan, bytes)? {
-        link.device.handle(now, start_ns, &packet, shared, out)?;
-        bytes = bytes.get(len..).unwrap_or_default();
-    }
-    link.partial = bytes.to_vec();
-    Ok(())
-}
-
-/// Writes until the socket is full. Returns how many bytes it took.
-fn write_all(mut socket: &Socket, bytes: &[u8]) -> Result<usize> {
-    let mut taken = 0;
-    while let Some(rest) = bytes.get(taken..)
-        && !rest.is_empty()
-    {
-        match socket.write(rest) {
-            Ok(written) => taken += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).context("write"),
-        }
-    }
-    Ok(taken)
 }
 
 fn nanos(duration: Duration) -> u64 {
