@@ -140,6 +140,7 @@ mod tests {
         let bootstrap = cluster.bootstrap_servers();
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
+            .set("batch.num.messages", "10")
             .create()
             .unwrap();
         let ids = ["a", "b", "c"];
@@ -168,7 +169,8 @@ mod tests {
             acked: PathBuf::new(),
             bootstrap,
             topic: vec!["telemetry".to_owned()],
-            property: Vec::new(),
+            // Several fetches per partition, so that the ends of partitions come apart.
+            property: vec!["max.partition.fetch.bytes=1000".to_owned()],
             wait: Duration::ZERO,
             timeout: Duration::from_secs(20),
             any_key: false,
