@@ -7,7 +7,7 @@ help:
 	@echo "make demo    the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
 	@echo "make test    all tests, on a real Apache Kafka too; ends with one line of totals"
 	@echo "make lint    format and clippy"
-	@echo "make fuzz    the fuzz targets, SECONDS=30 each"
+	@echo "make fuzz    the fuzzer on the codec for SECONDS=30"
 	@echo "make bench   the micro benchmarks"
 	@echo "make setup   installs what the others need, by package name, and says so"
 
@@ -28,7 +28,7 @@ lint:
 
 fuzz:
 	@.ci/setup build
-	@.ci/fuzz $(or $(SECONDS),30)
+	broker/fuzz/run.sh $(or $(SECONDS),30)
 
 bench:
 	@.ci/setup build

@@ -384,6 +384,76 @@ fn the_sum_of_the_runners_counts_and_tells() {
     );
 }
 
+/// What cargo deny would say of licences, for machines that do not have it.
+#[test]
+fn each_dependency_has_a_licence_that_deny_toml_allows() {
+    let deny: toml::Table = read(&root().join("deny.toml")).parse().unwrap();
+    let names = |value: &toml::Value| -> Vec<String> {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let allowed = names(&deny["licenses"]["allow"]);
+    let exceptions = deny["licenses"]["exceptions"].as_array().unwrap();
+    // Only what this machine builds: the rest may not be there to look at.
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap()
+        .to_owned();
+    let listed = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            &host,
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let mut faults = Vec::new();
+    for package in listed["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let licence = package["license"]
+            .as_str()
+            .unwrap_or_default()
+            .replace('/', " OR ");
+        let mut allowed = allowed.clone();
+        if let Some(exception) = exceptions
+            .iter()
+            .find(|exception| exception["crate"].as_str() == Some(name))
+        {
+            allowed.extend(names(&exception["allow"]));
+        }
+        // One side of each OR must do; AND binds its sides together.
+        let fine = |terms: &str| {
+            let terms = terms
+                .replace(['(', ')'], "")
+                .replace(" OR ", "\n")
+                .replace(" AND ", "\n");
+            terms.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let one = |term: &String| allowed.contains(&term.trim().trim_end_matches('+').to_owned());
+        let passes = if licence.contains(" AND ") {
+            licence.split(" AND ").all(|side| fine(side).iter().any(one))
+        } else {
+            fine(&licence).iter().any(one)
+        };
+        if !passes {
+            faults.push(format!("{name}: {licence}"));
+        }
+    }
+    assert_none(&faults);
+}
+
 #[test]
 fn the_checks_see_what_they_look_for() {
     assert!(names("use rumqttd::Router;", "rumqttd"));

@@ -63,7 +63,7 @@ impl Shared {
             parked,
         };
         let mut state = self.lock();
-        if state.status.reason != status.reason {
+        if !same_but_for_numbers(&state.status.reason, &status.reason) {
             tracing::info!(ready = status.ready, reason = status.reason, "the way to Kafka");
         }
         state.status = status;
@@ -102,5 +102,29 @@ impl Shared {
             .wait_timeout_while(state, wait, |state| state.end.is_none());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.end.clone()
+    }
+}
+
+/// Whether two reasons say the same: what waits, and for how long, changes with each look and is for the metrics.
+fn same_but_for_numbers(one: &str, other: &str) -> bool {
+    let words = |text| str::chars(text).filter(|c| !c.is_ascii_digit());
+    words(one).eq(words(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_logged_again_only_when_more_than_its_numbers_changed() {
+        assert!(same_but_for_numbers(
+            "Kafka has acknowledged nothing for 9 s",
+            "Kafka has acknowledged nothing for 10 s"
+        ));
+        assert!(!same_but_for_numbers("starting", ""));
+        assert!(!same_but_for_numbers(
+            "topic \"a\" is stuck",
+            "topic \"b\" is stuck"
+        ));
     }
 }

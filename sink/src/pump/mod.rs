@@ -303,7 +303,9 @@ impl Pump {
         for topic in self.table.iter() {
             match &topic.state {
                 State::Stuck(why) => reasons.push(why.clone()),
-                State::Asked => reasons.push(format!("topic \"{}\" is asked for", topic.name)),
+                State::Asked => {
+                    reasons.push(format!("waiting for what Kafka says of topic \"{}\"", topic.name))
+                }
                 State::Ready if topic.parks => reasons.push(format!(
                     "topic \"{}\" takes no records; {} bytes wait",
                     topic.name, topic.parked_bytes
@@ -322,7 +324,7 @@ impl Pump {
             ));
         }
         if let Some(trouble) = &self.main.trouble {
-            reasons.push(trouble.clone());
+            reasons.push(format!("Kafka: {trouble}"));
         }
         (!reasons.is_empty()).then(|| {
             reasons.truncate(8);
