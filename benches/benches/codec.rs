@@ -42,7 +42,7 @@ fn frame(version: Version) -> Vec<u8> {
     bytes
 }
 
-#[divan::bench(args = VERSIONS)]
+#[divan::bench(args = VERSIONS, sample_size = 1_000)]
 fn decode_forebay(bencher: Bencher, version: Version) {
     let bytes = frame(version);
     bencher.bench_local(|| {
@@ -57,7 +57,7 @@ fn decode_forebay(bencher: Bencher, version: Version) {
 }
 
 /// It reads from a buffer that it takes apart; to fill it is not counted.
-#[divan::bench(args = VERSIONS)]
+#[divan::bench(args = VERSIONS, sample_size = 1_000)]
 fn decode_rmqtt_codec(bencher: Bencher, version: Version) {
     let bytes = frame(version);
     let mut codec = match version {
@@ -70,7 +70,7 @@ fn decode_rmqtt_codec(bencher: Bencher, version: Version) {
 }
 
 /// It wants each packet in an `Arc<[u8]>` of its own, which is part of its price.
-#[divan::bench(args = VERSIONS)]
+#[divan::bench(args = VERSIONS, sample_size = 1_000)]
 fn decode_mqtt_protocol_core(bencher: Bencher, version: Version) {
     let bytes = frame(version);
     let (_, body) = bytes.split_at(2);
@@ -83,7 +83,7 @@ fn decode_mqtt_protocol_core(bencher: Bencher, version: Version) {
     });
 }
 
-#[divan::bench(args = VERSIONS)]
+#[divan::bench(args = VERSIONS, sample_size = 1_000)]
 fn encode_forebay(bencher: Bencher, version: Version) {
     let payload = [b'x'; 73];
     let packet = publish(&payload);

@@ -78,6 +78,9 @@ impl<'a> Cursor<'a> {
 /// the end of `bytes`.
 #[inline]
 pub(super) fn var_int(bytes: &[u8]) -> Result<Option<(u32, usize, bool)>, DecodeError> {
+    if let Some(byte @ 0..0x80) = bytes.first() {
+        return Ok(Some((u32::from(*byte), 1, true)));
+    }
     let mut value = 0u32;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7F) << (7 * index);

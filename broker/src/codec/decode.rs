@@ -62,12 +62,13 @@ pub(super) fn header(frame: &[u8]) -> Result<Header<'_>, DecodeError> {
 pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
     let header = header(frame)?;
     let mut body = Cursor::new(header.body);
-    let packet = if header.kind == 3 {
-        Packet::Publish(publish(version, header.flags, &mut body)?)
-    } else {
-        check_flags(version, &header)?;
-        other(version, header.kind, &mut body)?
-    };
+    if header.kind == 3 {
+        // By far the most frequent: on a way of its own, and its payload leaves nothing over.
+        check_length(version, &header)?;
+        return publish(version, header.flags, &mut body).map(Packet::Publish);
+    }
+    check_flags(version, &header)?;
+    let packet = other(version, header.kind, &mut body)?;
     if !body.is_empty() {
         return Err(DecodeError::malformed("bytes follow the end of the packet"));
     }
@@ -75,12 +76,19 @@ pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, Decod
         Packet::Connect(connect) => connect.version,
         _ => version,
     };
-    if !header.minimal && version == Version::V5 {
-        return Err(DecodeError::malformed(
-            "the remaining length is longer than needed [MQTT-1.5.5-1]",
-        ));
-    }
+    check_length(version, &header)?;
     Ok(packet)
+}
+
+/// 5.0 wants the remaining length in as few bytes as possible.
+#[inline]
+fn check_length(version: Version, header: &Header<'_>) -> Result<(), DecodeError> {
+    if header.minimal || version != Version::V5 {
+        return Ok(());
+    }
+    Err(DecodeError::malformed(
+        "the remaining length is longer than needed [MQTT-1.5.5-1]",
+    ))
 }
 
 /// The reserved bits of the fixed header [MQTT-2.1.3-1]. PUBREL, SUBSCRIBE and UNSUBSCRIBE have 0b0010; in 3.1 they
