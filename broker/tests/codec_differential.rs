@@ -189,7 +189,11 @@ fn compare(other: Other, known: &[Known], leave_out: fn(&Case) -> bool) {
 
 #[test]
 fn rmqtt_codec_reads_the_same_packets() {
-    let known: [Known; 9] = [
+    let known: [Known; 10] = [
+        (
+            "V31 connack with a byte of 0xff",
+            "3.1 section 3.2 does not use the first byte",
+        ),
         (
             "without a client id to a kept session",
             "session: 3.x is answered with a return code, 5.0 allows it",
