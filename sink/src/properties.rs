@@ -84,6 +84,9 @@ fn refused(key: &str, error: &KafkaError) -> Fault {
 
 /// What a producer is told. `max_record_bytes` is what the client may hold in one record; Kafka's own limit decides.
 pub(crate) fn producer(config: &SinkConfig) -> ClientConfig {
+    // Above what the pump lets be on its way, records of stuck partitions among it: a full queue would hold up all.
+    let records = (2 * config.window_records + config.parked_bytes / 32).min(2_000_000_000);
+    let kbytes = (2 * config.window_bytes + config.parked_bytes) / 1024;
     let mut client = common(config);
     client
         .set("enable.idempotence", "true")
@@ -91,14 +94,8 @@ pub(crate) fn producer(config: &SinkConfig) -> ClientConfig {
         .set("message.timeout.ms", "0")
         .set("max.in.flight.requests.per.connection", "5")
         .set("enable.gapless.guarantee", "true")
-        .set(
-            "queue.buffering.max.messages",
-            (2 * config.window_records).to_string(),
-        )
-        .set(
-            "queue.buffering.max.kbytes",
-            (2 * config.window_bytes / 1024).to_string(),
-        );
+        .set("queue.buffering.max.messages", records.to_string())
+        .set("queue.buffering.max.kbytes", kbytes.to_string());
     if !LINGER.iter().any(|name| config.properties.contains_key(*name)) {
         client.set("linger.ms", "5");
     }

@@ -66,6 +66,9 @@ fn a_later_report_waits_for_the_earlier_ones() {
     lane.rewind();
     assert_eq!(lane.len(), 3, "what was reported out of order goes again");
     assert!(!lane.delivered(1), "nothing is on its way");
+    send(&mut lane);
+    lane.delivered(1);
+    assert_eq!(pop(&mut lane), [1], "the old reports count no more");
 }
 
 #[test]

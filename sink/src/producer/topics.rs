@@ -2,7 +2,7 @@
 //! calls block, so that it has a thread of its own; the pump asks and looks for answers.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -42,8 +42,8 @@ pub(crate) trait Topics: Send {
     /// Asks for `topic`; the answer comes later. At most one question for a topic is open at a time.
     fn ask(&mut self, topic: &Arc<str>);
 
-    /// The next answer, if there is one.
-    fn answer(&mut self) -> Option<Answer>;
+    /// The next answer, if there is one. Fails when nobody answers any more.
+    fn answer(&mut self) -> Result<Option<Answer>, String>;
 }
 
 /// The thread that asks Kafka. It ends when this is dropped.
@@ -83,8 +83,12 @@ impl Topics for Keeper {
         let _ = self.questions.try_send(Arc::clone(topic));
     }
 
-    fn answer(&mut self) -> Option<Answer> {
-        self.answers.try_recv().ok()
+    fn answer(&mut self) -> Result<Option<Answer>, String> {
+        match self.answers.try_recv() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err("the thread that asks for topics ended".to_owned()),
+        }
     }
 }
 

@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(100);
 const READS_A_TURN: usize = 4;
 /// Longest sleep of an idle turn.
 const IDLE: Duration = Duration::from_millis(50);
+/// Time for which trouble with the brokers lasts until it is told.
+const TROUBLE: Duration = Duration::from_secs(2);
 /// Idle time after which a partition is primed anew: brokers forget producers (a day by default).
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -91,6 +93,7 @@ struct Link {
     full: bool,
     /// Why it can't be made or went.
     trouble: Option<String>,
+    trouble_since: Instant,
     last_report: Instant,
 }
 
@@ -104,8 +107,19 @@ impl Link {
             in_flight: 0,
             full: false,
             trouble: None,
+            trouble_since: now,
             last_report: now,
         }
+    }
+
+    fn troubled(&mut self, why: String, now: Instant) {
+        if self.trouble.replace(why).is_none() {
+            self.trouble_since = now;
+        }
+    }
+
+    fn well(&mut self) {
+        self.trouble = None;
     }
 }
 
@@ -156,6 +170,8 @@ pub(crate) struct Pump {
     /// Whether the producer compresses: then a record's own size says little.
     compresses: bool,
     refresh_at: Instant,
+    /// Longest wait for the log when nothing else is to be done.
+    idle: Duration,
     refused: RefusedLog,
 }
 
@@ -197,6 +213,7 @@ impl Pump {
             closed: 0,
             log_closed: false,
             compresses: parts.config.compresses(),
+            idle: IDLE,
             refresh_at: now + parts.config.topic_refresh,
             refused: RefusedLog::default(),
             parts,
@@ -215,7 +232,7 @@ impl Pump {
         self.now = Instant::now();
         if self.now >= self.tick_at {
             self.tick_at = self.now + TICK;
-            self.tick();
+            self.tick()?;
         }
         let read = self.read()?;
         let busy = self.main.in_flight + self.side.in_flight > 0;
@@ -237,8 +254,9 @@ impl Pump {
 
     /// Reads some chunks; false when there was none.
     fn read(&mut self) -> Result<bool, String> {
-        let idle = self.open == 0 && self.side.in_flight == 0;
-        let mut wait = if idle { IDLE } else { Duration::ZERO };
+        // With nothing on its way, only the log or a timer can bring something to do.
+        let idle = self.main.in_flight + self.side.in_flight == 0 && self.listed.is_empty();
+        let mut wait = if idle { self.idle } else { Duration::ZERO };
         let mut any = false;
         for _ in 0..READS_A_TURN {
             if !self.may_read() {
@@ -275,8 +293,8 @@ impl Pump {
     }
 
     /// Timers, questions, answers, gauges and the status.
-    fn tick(&mut self) {
-        self.answers();
+    fn tick(&mut self) -> Result<(), String> {
+        self.answers()?;
         self.ask();
         self.create(Via::Main);
         self.create(Via::Side);
@@ -295,6 +313,7 @@ impl Pump {
         self.metrics.ready.set(if reason.is_some() { 0.0 } else { 1.0 });
         let in_flight = self.main.in_flight + self.side.in_flight;
         self.parts.shared.set(reason, in_flight, self.open, self.parked);
+        Ok(())
     }
 
     /// Why not every record can be delivered now.
@@ -302,7 +321,8 @@ impl Pump {
         let mut reasons = Vec::new();
         for topic in self.table.iter() {
             match &topic.state {
-                State::Stuck(why) => reasons.push(why.clone()),
+                _ if topic.why.is_some() => reasons.extend(topic.why.clone()),
+                State::Stuck => reasons.push(format!("topic \"{}\" takes no records", topic.name)),
                 State::Asked => {
                     reasons.push(format!("waiting for what Kafka says of topic \"{}\"", topic.name))
                 }
@@ -323,7 +343,10 @@ impl Pump {
                 (self.now - self.main.last_report).as_secs()
             ));
         }
-        if let Some(trouble) = &self.main.trouble {
+        // A connection that was closed for idleness is no trouble: it would be over by now.
+        if let Some(trouble) = &self.main.trouble
+            && self.now - self.main.trouble_since > TROUBLE
+        {
             reasons.push(format!("Kafka: {trouble}"));
         }
         (!reasons.is_empty()).then(|| {
@@ -364,7 +387,7 @@ impl Pump {
             }
             Err(error) => {
                 tracing::error!(error, "no Kafka producer");
-                link.trouble = Some(error);
+                link.troubled(error, now);
                 link.failures += 1;
                 link.create_at = now + recover::back_off(link.failures);
             }

@@ -35,8 +35,8 @@ impl Pump {
     }
 
     /// Takes the answers.
-    pub(super) fn answers(&mut self) {
-        while let Some((name, finding)) = self.parts.topics.answer() {
+    pub(super) fn answers(&mut self) -> Result<(), String> {
+        while let Some((name, finding)) = self.parts.topics.answer()? {
             let Some(at) = self.table.find(&name) else {
                 continue;
             };
@@ -45,6 +45,7 @@ impl Pump {
         if self.table.iter().any(|topic| topic.via == Via::Side) {
             self.return_to_main();
         }
+        Ok(())
     }
 
     fn answer(&mut self, at: usize, finding: Finding) {
@@ -56,14 +57,14 @@ impl Pump {
             Finding::Ready { partitions } => {
                 topic.asked = false;
                 if self.main.producer.is_some() {
-                    self.main.trouble = None;
+                    self.main.well();
                 }
                 self.ready(at, partitions);
             }
             Finding::Unreachable(why) => {
                 topic.asked = false;
                 topic.ask_at = Some(now + retry);
-                self.main.trouble = Some(why);
+                self.main.troubled(why, now);
             }
             Finding::MaxMessageBytes(max) => topic.max_message_bytes = Some(max),
             Finding::Stuck(why) => {
@@ -75,10 +76,7 @@ impl Pump {
                 if busy.map(|state| state.lane.sent()).sum::<usize>() > 0 {
                     return;
                 }
-                if topic.state != State::Stuck(why.clone()) {
-                    tracing::error!("{why}");
-                    topic.state = State::Stuck(why);
-                }
+                topic.stuck(why);
                 self.park(at);
             }
         }
@@ -90,11 +88,13 @@ impl Pump {
         };
         let count = topic.lanes.len();
         let was = std::mem::replace(&mut topic.state, State::Ready);
-        if was != State::Ready {
-            tracing::info!(topic = &*topic.name, partitions, "topic is there");
-        }
+        // A topic on the side has to take a record before it counts as well.
         if topic.via == Via::Main {
             topic.failures = 0;
+            topic.why = None;
+            if was != State::Ready {
+                tracing::info!(topic = &*topic.name, partitions, "topic is there");
+            }
         }
         topic.parks &= topic.parked_bytes > 0;
         if partitions as usize != count {

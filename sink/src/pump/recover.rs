@@ -55,7 +55,9 @@ impl Pump {
             link.create_at = link.create_at.max(now + Duration::from_secs(1));
         }
         link.in_flight = 0;
-        link.trouble = trouble.or_else(|| link.trouble.take());
+        if let Some(trouble) = trouble {
+            link.troubled(trouble, now);
+        }
         link.events.sent.clear();
         self.return_to_main();
         self.create(via);
@@ -124,8 +126,7 @@ impl Pump {
                         failure.code,
                         remedy(failure.code)
                     );
-                    tracing::error!("{why}");
-                    topic.state = State::Stuck(why);
+                    topic.stuck(why);
                     topic.ask_at = Some(topic.back_off(now, retry));
                     self.park(at);
                 }
@@ -155,6 +156,7 @@ impl Pump {
                 continue;
             }
             topic.via = Via::Main;
+            topic.why = None;
             for lane in topic.lanes.clone() {
                 if let Some(state) = self.lanes.get_mut(lane) {
                     state.lane.unprime();

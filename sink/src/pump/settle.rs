@@ -40,6 +40,7 @@ impl Pump {
 
     /// Takes what the producer has to tell; true when there were reports.
     pub(super) fn poll(&mut self, via: Via, wait: Duration, failures: &mut Vec<Failure>) -> bool {
+        let now = self.now;
         let link = self.link(via);
         let Some(producer) = link.producer.as_mut() else {
             if !wait.is_zero() {
@@ -51,7 +52,7 @@ impl Pump {
         producer.poll(wait, &mut events);
         link.full = false;
         if let Some(trouble) = events.trouble.take() {
-            link.trouble = Some(trouble);
+            link.troubled(trouble, now);
         }
         let any = !events.sent.is_empty();
         self.take_reports(via, &mut events.sent, failures);
@@ -93,7 +94,7 @@ impl Pump {
             let link = self.link(via);
             link.last_report = now;
             link.failures = 0;
-            link.trouble = None;
+            link.well();
             self.metrics.delivered.increment(delivered);
         }
         if let Some(arrival_ms) = sample {

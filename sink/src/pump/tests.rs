@@ -1,1 +1,602 @@
-//! Tests of the pump with a scripted producer.
+//! Tests of the pump with a scripted Kafka: turn by turn, with no thread and no socket.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Mutex;
+
+use forebay_broker::bus::{ChunkBuilder, Outcome};
+use forebay_broker::classify::{Classify, Publisher};
+use forebay_broker::spool::{LogWriter, memory};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::RouteConfig;
+use crate::producer::topics::{Answer, Finding};
+use crate::producer::{Code, Outgoing, SendError, Sent};
+use crate::route::{compile, tests as samples};
+
+/// Records of a batch at most.
+const BATCH: usize = 4;
+
+/// A record as the scripted Kafka has it.
+#[derive(Debug, Clone)]
+struct Landed {
+    topic: String,
+    partition: i32,
+    key: String,
+    value: String,
+    position: String,
+    timed: bool,
+}
+
+/// What becomes of a batch.
+enum Verdict {
+    Taken,
+    /// Nothing of it is kept.
+    Refused(Code),
+    /// All of it is kept, and the answer is an error.
+    Lost(Code),
+    /// No answer yet.
+    Silence,
+}
+
+type Rule = Box<dyn FnMut(&[Landed]) -> Verdict + Send>;
+
+struct Kafka {
+    landed: Vec<Landed>,
+    rule: Rule,
+    /// Producers made so far.
+    producers: usize,
+    /// Records that a producer takes before its queue is full.
+    queue: usize,
+}
+
+impl Kafka {
+    fn values(&self, topic: &str) -> Vec<String> {
+        let mine = self.landed.iter().filter(|landed| landed.topic == topic);
+        mine.map(|landed| landed.value.clone()).collect()
+    }
+}
+
+struct FakeProducers(Arc<Mutex<Kafka>>);
+
+impl Producers for FakeProducers {
+    fn create(&mut self) -> Result<Box<dyn Producer>, String> {
+        self.0.lock().unwrap().producers += 1;
+        Ok(Box::new(FakeProducer {
+            kafka: Arc::clone(&self.0),
+            queue: VecDeque::new(),
+            dead: false,
+            known: HashSet::new(),
+            gaps: HashSet::new(),
+        }))
+    }
+}
+
+/// Sends, at each poll, what stands in its queue: neighbours of one partition as one batch. Dead after the first failure,
+/// as a producer is that leaves no gap. As brokers do, a partition takes any batch of a producer that it knows nothing
+/// of, and nothing behind a failed one of a producer that it knows.
+struct FakeProducer {
+    kafka: Arc<Mutex<Kafka>>,
+    queue: VecDeque<(usize, Landed)>,
+    dead: bool,
+    known: HashSet<(String, i32)>,
+    gaps: HashSet<(String, i32)>,
+}
+
+impl Producer for FakeProducer {
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError> {
+        if self.dead {
+            return Err(SendError::Refused(Code::Fatal));
+        }
+        if self.queue.len() >= self.kafka.lock().unwrap().queue {
+            return Err(SendError::Full);
+        }
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let position = record
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "forebay.position");
+        let landed = Landed {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            key: text(record.key),
+            value: text(record.value.unwrap_or_default()),
+            position: text(position.map_or(b"", |(_, value)| *value)),
+            timed: record.timestamp.is_some(),
+        };
+        self.queue.push_back((record.opaque, landed));
+        Ok(())
+    }
+
+    fn poll(&mut self, _wait: Duration, events: &mut Events) {
+        let mut kafka = self.kafka.lock().unwrap();
+        let mut silent = VecDeque::new();
+        let mut waiting = HashSet::new();
+        while let Some((_, first)) = self.queue.front() {
+            let place = (first.topic.clone(), first.partition);
+            let same = |landed: &Landed| (&landed.topic, landed.partition) == (&place.0, place.1);
+            let mine = self
+                .queue
+                .iter()
+                .take(BATCH)
+                .take_while(|(_, landed)| same(landed));
+            let count = mine.count();
+            let batch: Vec<(usize, Landed)> = self.queue.drain(..count).collect();
+            let records: Vec<Landed> = batch.iter().map(|(_, landed)| landed.clone()).collect();
+            let verdict = if waiting.contains(&place) {
+                Verdict::Silence
+            } else if self.gaps.contains(&place) {
+                Verdict::Refused(Code::OutOfOrderSequenceNumber)
+            } else {
+                (kafka.rule)(&records)
+            };
+            let result = match verdict {
+                Verdict::Taken => {
+                    kafka.landed.extend(records);
+                    self.known.insert(place);
+                    Ok(())
+                }
+                Verdict::Refused(code) => {
+                    if self.known.contains(&place) {
+                        self.gaps.insert(place);
+                    }
+                    Err(code)
+                }
+                Verdict::Lost(code) => {
+                    kafka.landed.extend(records);
+                    self.known.insert(place);
+                    Err(code)
+                }
+                Verdict::Silence => {
+                    waiting.insert(place);
+                    silent.extend(batch);
+                    continue;
+                }
+            };
+            self.dead |= result.is_err();
+            events.sent.extend(batch.iter().map(|(opaque, _)| Sent {
+                opaque: *opaque,
+                result,
+            }));
+        }
+        self.queue = silent;
+    }
+
+    fn purge(&mut self) {
+        // What was not sent is thrown away; its reports come with the next poll, after a rule that takes nothing.
+        self.dead = true;
+        let mut kafka = self.kafka.lock().unwrap();
+        let rule = std::mem::replace(&mut kafka.rule, Box::new(|_| Verdict::Refused(Code::PurgeQueue)));
+        drop(kafka);
+        let mut events = Events::default();
+        self.poll(Duration::ZERO, &mut events);
+        self.kafka.lock().unwrap().rule = rule;
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// Answers what stands in its table, else that a topic has two partitions.
+#[derive(Clone, Default)]
+struct FakeTopics(Arc<Mutex<Findings>>);
+
+/// What is to be answered, and the answers that wait.
+type Findings = (HashMap<String, Finding>, VecDeque<Answer>);
+
+impl FakeTopics {
+    fn set(&self, topic: &str, finding: Finding) {
+        self.0.lock().unwrap().0.insert(topic.to_owned(), finding);
+    }
+}
+
+impl Topics for FakeTopics {
+    fn ask(&mut self, topic: &Arc<str>) {
+        let mut state = self.0.lock().unwrap();
+        let finding = state.0.get(&**topic).cloned();
+        let answer = finding.unwrap_or(Finding::Ready { partitions: 2 });
+        state.1.push_back((Arc::clone(topic), answer));
+    }
+
+    fn answer(&mut self) -> Result<Option<Answer>, String> {
+        Ok(self.0.lock().unwrap().1.pop_front())
+    }
+}
+
+struct Bench {
+    pump: Pump,
+    kafka: Arc<Mutex<Kafka>>,
+    topics: FakeTopics,
+    writer: memory::MemoryWriter,
+    log: memory::MemoryLog,
+    reports: Reports,
+    routes: Arc<Routes>,
+    number: u64,
+    got: Vec<Report>,
+}
+
+impl Bench {
+    fn new(routes: Vec<RouteConfig>, rule: impl FnMut(&[Landed]) -> Verdict + Send + 'static) -> Self {
+        let mut config = samples::config(routes);
+        config.topic_retry = Duration::from_millis(1);
+        config.topic_refresh = Duration::from_millis(20);
+        config.stuck_after = Duration::from_millis(50);
+        config.parked_topic_bytes = 2000;
+        let kafka = Arc::new(Mutex::new(Kafka {
+            landed: Vec::new(),
+            rule: Box::new(rule),
+            producers: 0,
+            queue: usize::MAX,
+        }));
+        let topics = FakeTopics::default();
+        let (writer, log) = memory::open(1, 1 << 20);
+        let reports = Reports::new(1);
+        // Checked without the bounds that a configuration has, so that shares are soon full.
+        let routes = compile(&SinkConfig {
+            parked_topic_bytes: 1 << 20,
+            ..config.clone()
+        });
+        let routes = routes.unwrap();
+        let mut pump = Pump::new(Parts {
+            config: Arc::new(config),
+            routes: Arc::clone(&routes),
+            node_id: "n".to_owned(),
+            reader: Box::new(log.reader()),
+            reports: reports.clone(),
+            topics: Box::new(topics.clone()),
+            producers: Box::new(FakeProducers(Arc::clone(&kafka))),
+            shared: Arc::new(Shared::new()),
+        });
+        pump.idle = Duration::from_millis(1);
+        Self {
+            pump,
+            kafka,
+            topics,
+            writer,
+            log,
+            reports,
+            routes,
+            number: 0,
+            got: Vec::new(),
+        }
+    }
+
+    /// One chunk of publishes: topic and payload each.
+    fn publish(&mut self, publishes: &[(&str, String)]) {
+        let mut builder = ChunkBuilder::new(1 << 16);
+        for (topic, payload) in publishes {
+            let publisher = Publisher {
+                client_id: "client",
+                username: None,
+            };
+            let class = self.routes.classify(publisher, topic);
+            let mut record = samples::record(topic, payload.as_bytes());
+            record.level = class.level;
+            record.routes = class.routes;
+            builder.push(&record).unwrap();
+        }
+        self.writer.append(&builder.finish(0, self.number)).unwrap();
+        self.number += 1;
+    }
+
+    fn turn(&mut self) {
+        // Timers and topics are looked at each turn.
+        self.pump.tick_at = self.pump.now;
+        self.pump.turn().unwrap();
+        self.reports.slot(0).unwrap().take(&mut self.got);
+    }
+
+    fn turn_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            let reason = self.pump.not_ready();
+            assert!(
+                Instant::now() < until,
+                "{what}: {} open, {reason:?}",
+                self.pump.open
+            );
+            self.turn();
+        }
+    }
+
+    /// Turns until all is delivered or refused, and checks the books: nothing held, every report once.
+    fn turn_to_end(&mut self) {
+        self.turn_until("all is done", |bench| {
+            bench.pump.open == 0 && bench.log.status().chunks == 0
+        });
+        let mut seen = HashSet::new();
+        assert!(
+            self.got.iter().all(|r| seen.insert((r.number, r.index))),
+            "reported twice"
+        );
+        assert_eq!((self.pump.parked, self.pump.parked_bytes), (0, 0));
+        assert!(self.pump.several.is_empty());
+        assert_eq!(self.pump.ledger.bytes(), 0);
+    }
+
+    fn refused(&self) -> Vec<(u64, u32)> {
+        let refused = self.got.iter().filter(|r| r.outcome == Outcome::Refused);
+        refused.map(|r| (r.number, r.index)).collect()
+    }
+}
+
+/// Asserts that the first copies of each key stand in the order of their values, over all partitions.
+fn assert_order(landed: &[Landed]) {
+    let mut seen = HashSet::new();
+    let mut last: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for record in landed {
+        if seen.insert((record.topic.clone(), record.position.clone())) {
+            let value: i64 = record.value.parse().unwrap();
+            let before = last.insert((record.topic.clone(), record.key.clone()), value);
+            assert!(
+                before.is_none_or(|before| before < value),
+                "{record:?} after {before:?}"
+            );
+        }
+    }
+}
+
+fn devices() -> Vec<RouteConfig> {
+    vec![samples::route("devices/{device_id}", "t")]
+}
+
+fn numbers(topic: &str, range: std::ops::Range<usize>) -> Vec<(&str, String)> {
+    range.map(|number| (topic, number.to_string())).collect()
+}
+
+#[test]
+fn a_failed_batch_and_the_success_behind_it_go_again_in_order() {
+    // The first batch under a new producer fails: the partition would take what was sent behind it.
+    let mut batches = 0;
+    let mut bench = Bench::new(devices(), move |_| {
+        batches += 1;
+        if batches == 2 || batches == 4 {
+            Verdict::Refused(Code::OutOfOrderSequenceNumber)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("devices/a", 0..1));
+    bench.turn_to_end();
+    for start in 0..4 {
+        bench.publish(&numbers("devices/a", 1 + 5 * start..6 + 5 * start));
+    }
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.producers, 3);
+    assert_eq!(bench.got.len(), 21);
+}
+
+#[test]
+fn a_new_producer_sends_one_record_of_each_partition_alone_first() {
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    let mut bench = Bench::new(devices(), move |batch| {
+        seen.lock().unwrap().push(batch.len());
+        Verdict::Taken
+    });
+    bench.publish(&numbers("devices/a", 0..10));
+    bench.turn_to_end();
+    assert_eq!(*sizes.lock().unwrap(), [1, 4, 4, 1]);
+}
+
+#[test]
+fn poison_is_found_one_by_one_and_its_neighbours_are_delivered() {
+    let mut bench = Bench::new(devices(), |batch| {
+        if batch.iter().any(|r| r.value == "7" || r.value == "31") {
+            Verdict::Refused(Code::MessageSizeTooLarge)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("devices/a", 0..50));
+    bench.turn_to_end();
+    assert_eq!(bench.refused(), [(0, 7), (0, 31)]);
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("t").len(), 48);
+}
+
+#[test]
+fn a_refused_timestamp_is_left_out() {
+    let mut bench = Bench::new(devices(), |batch| {
+        let bad = batch.iter().any(|r| r.value == "3" && r.timed);
+        if bad {
+            Verdict::Refused(Code::InvalidTimestamp)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("devices/a", 0..9));
+    bench.turn_to_end();
+    assert_eq!(bench.refused(), []);
+    let kafka = bench.kafka.lock().unwrap();
+    assert_eq!(kafka.landed.iter().filter(|r| !r.timed).count(), 1);
+    assert_order(&kafka.landed);
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
+    let allowed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let may = Arc::clone(&allowed);
+    let routes = vec![
+        samples::route("a/{device_id}", "good"),
+        samples::route("b/{device_id}", "barred"),
+    ];
+    let mut bench = Bench::new(routes, move |batch| {
+        let barred = batch[0].topic == "barred" && !may.load(std::sync::atomic::Ordering::Relaxed);
+        if barred {
+            Verdict::Refused(Code::TopicAuthorizationFailed)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("its route is closed", |bench| {
+        !bench.routes.set_closed(1, true) && bench.pump.closed == 1
+    });
+    for start in 0..20 {
+        bench.publish(&numbers("a/x", 10 * start..10 * start + 10));
+        bench.turn_until("the good topic flows", |bench| {
+            bench.got.len() == 10 * (start + 1)
+        });
+        bench.turn();
+    }
+    assert_eq!(bench.log.status().chunks, 0, "the log goes on");
+    let good = bench.kafka.lock().unwrap().values("good");
+    assert_eq!(good.len(), 200, "nothing of it was sent twice");
+    assert!(bench.pump.not_ready().unwrap().contains("allow Write"));
+    allowed.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.turn_to_end();
+    assert_eq!(bench.got.len(), 260);
+    assert!(bench.routes.set_closed(1, true), "its route is open again");
+    assert_order(&bench.kafka.lock().unwrap().landed);
+    bench.turn();
+    assert_eq!(bench.pump.not_ready(), None);
+}
+
+#[test]
+fn a_topic_that_grows_is_drained_before_its_new_partitions_are_used() {
+    let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let hold = Arc::clone(&silent);
+    let mut bench = Bench::new(devices(), move |_| {
+        if hold.load(std::sync::atomic::Ordering::Relaxed) {
+            Verdict::Silence
+        } else {
+            Verdict::Taken
+        }
+    });
+    let publishes = |range: std::ops::Range<usize>| -> Vec<(&'static str, String)> {
+        let topics = ["devices/a", "devices/b", "devices/c", "devices/d", "devices/e"];
+        range
+            .flat_map(|n| topics.map(|topic| (topic, n.to_string())))
+            .collect()
+    };
+    bench.publish(&publishes(0..5));
+    bench.turn_to_end();
+    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.publish(&publishes(5..10));
+    bench.turn();
+    bench.topics.set("t", Finding::Ready { partitions: 7 });
+    bench.turn_until("the new count is known", |bench| {
+        bench.pump.table.iter().any(|t| t.grown == Some(7))
+    });
+    bench.publish(&publishes(10..15));
+    bench.turn();
+    assert!(bench.kafka.lock().unwrap().landed.iter().all(|r| r.partition < 2));
+    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert!(kafka.landed.iter().any(|r| r.partition > 1));
+    for record in kafka.landed.iter().skip(50) {
+        let expected = crate::partition_for(record.key.as_bytes(), 7);
+        assert_eq!(record.partition as u32, expected);
+    }
+}
+
+#[test]
+fn one_report_for_a_record_of_two_routes_and_refused_if_one_refuses() {
+    let routes = vec![samples::route("x/#", "one"), samples::route("x/#", "two")];
+    let mut bench = Bench::new(routes, |batch| {
+        let bad = batch.iter().any(|r| r.topic == "two" && r.value == "1");
+        if bad {
+            Verdict::Refused(Code::InvalidRecord)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("x/y", 0..3));
+    bench.turn_to_end();
+    assert_eq!((bench.got.len(), bench.refused()), (3, vec![(0, 1)]));
+    assert_eq!(bench.kafka.lock().unwrap().values("one").len(), 3);
+}
+
+#[test]
+fn a_full_queue_is_waited_for() {
+    let mut bench = Bench::new(devices(), |_| Verdict::Taken);
+    bench.kafka.lock().unwrap().queue = 3;
+    bench.publish(&numbers("devices/a", 0..100));
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_eq!((kafka.values("t").len(), kafka.producers), (100, 1));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(u8, u8),
+    Turn,
+    Grow,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0u8..6, 1u8..20).prop_map(|(device, count)| Step::Publish(device, count)),
+        5 => Just(Step::Turn),
+        1 => Just(Step::Grow),
+    ]
+}
+
+/// What Kafka does with the next batch; then it takes all.
+fn verdict() -> impl Strategy<Value = u8> {
+    prop_oneof![12 => Just(0u8), 1 => 1u8..8]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever Kafka does, and whatever grows: every record is reported once, none is missing, and the first copies of
+    /// each device stand in order.
+    #[test]
+    fn nothing_is_lost_and_the_order_holds(
+        steps in proptest::collection::vec(step(), 1..40),
+        verdicts in proptest::collection::vec(verdict(), 0..120),
+        queue in 1usize..40,
+    ) {
+        let mut verdicts = verdicts.into_iter();
+        let routes = vec![samples::route("{device_id}/a", "a"), samples::route("{device_id}/b", "b")];
+        let mut bench = Bench::new(routes, move |_| match verdicts.next().unwrap_or_default() {
+            1 => Verdict::Refused(Code::MessageTimedOut),
+            2 => Verdict::Lost(Code::RequestTimedOut),
+            3 => Verdict::Refused(Code::UnknownTopicOrPartition),
+            4 => Verdict::Lost(Code::Fatal),
+            5 => Verdict::Silence,
+            6 => Verdict::Refused(Code::OutOfOrderSequenceNumber),
+            7 => Verdict::Refused(Code::InvalidTimestamp),
+            _ => Verdict::Taken,
+        });
+        bench.kafka.lock().unwrap().queue = queue;
+        let (mut next, mut partitions) = (0usize, 2);
+        for step in steps {
+            match step {
+                Step::Publish(device, count) => {
+                    let topic = format!("d{device}/{}", if device % 2 == 0 { "a" } else { "b" });
+                    bench.publish(&numbers(&topic, next..next + usize::from(count)));
+                    next += usize::from(count);
+                }
+                Step::Turn => bench.turn(),
+                Step::Grow => {
+                    partitions += 1;
+                    for topic in ["a", "b"] {
+                        bench.topics.set(topic, Finding::Ready { partitions });
+                    }
+                }
+            }
+        }
+        bench.turn_to_end();
+        let refused = bench.refused().len();
+        prop_assert_eq!(bench.got.len(), next);
+        let kafka = bench.kafka.lock().unwrap();
+        assert_order(&kafka.landed);
+        let positions: HashSet<&str> = kafka.landed.iter().map(|r| r.position.as_str()).collect();
+        prop_assert_eq!(positions.len() + refused, next);
+    }
+}

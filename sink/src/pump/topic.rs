@@ -26,8 +26,8 @@ pub(super) enum State {
     Asked,
     /// It takes records.
     Ready,
-    /// It does not, for this reason.
-    Stuck(String),
+    /// It does not.
+    Stuck,
 }
 
 /// A topic.
@@ -51,6 +51,8 @@ pub(super) struct Topic {
     pub(super) routes: SmallVec<[u16; 2]>,
     /// When it is asked for again; none while a question is open or none is needed.
     pub(super) ask_at: Option<Instant>,
+    /// Why it took no records when it was last tried; none when it took some since.
+    pub(super) why: Option<String>,
     /// Whether a question is open.
     pub(super) asked: bool,
     /// Refusals in a row.
@@ -73,6 +75,7 @@ impl Topic {
             closed: false,
             routes: SmallVec::new(),
             ask_at: None,
+            why: None,
             asked: false,
             failures: 0,
             max_message_bytes: None,
@@ -82,6 +85,15 @@ impl Topic {
     /// Whether new records can be placed.
     pub(super) fn places(&self) -> bool {
         !self.lanes.is_empty() && self.grown.is_none() && self.waiting.is_empty()
+    }
+
+    /// It takes no records, for this reason; logged when it is news.
+    pub(super) fn stuck(&mut self, why: String) {
+        self.state = State::Stuck;
+        if self.why.as_ref() != Some(&why) {
+            tracing::error!("{why}");
+            self.why = Some(why);
+        }
     }
 
     /// When to try again after one more failure: doubled from `first` up to twenty times it.
