@@ -14,6 +14,7 @@ use crate::watch;
 #[command(after_help = "Example:
   forebay-bench idle -n 10000 --subscribe 'devices/{id}/commands' --pid $(pidof forebay) --for 20s
 
+Memory that an earlier load has left with the process hides what connections cost: start the broker afresh.
 Exit code 1: a connection could not be made or was lost.")]
 pub struct Args {
     #[command(flatten)]
