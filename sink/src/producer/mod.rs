@@ -125,8 +125,12 @@ impl Producer for KafkaProducer {
     }
 
     fn poll(&mut self, wait: Duration, events: &mut Events) {
-        // One call serves one event (a whole batch of reports) and then waits for the rest of its time.
-        self.producer.poll(wait);
+        // rdkafka's own wait spins for its last millisecond, all of it where the wait is that short.
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+        }
+        // One call serves one event: a whole batch of reports.
+        self.producer.poll(Duration::ZERO);
         loop {
             let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
             let any = !inbox.sent.is_empty();

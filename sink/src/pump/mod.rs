@@ -234,29 +234,31 @@ impl Pump {
             self.tick_at = self.now + TICK;
             self.tick()?;
         }
-        let read = self.read()?;
-        let busy = self.main.in_flight + self.side.in_flight > 0;
-        let wait = match (read, busy) {
-            (true, _) => Duration::ZERO,
-            // While Kafka is silent there is no hurry.
-            (false, true) if self.now - self.main.last_report > Duration::from_secs(1) => {
-                Duration::from_millis(10)
-            }
-            (false, true) => Duration::from_millis(1),
-            (false, false) if self.may_read() => Duration::ZERO,
-            (false, false) => Duration::from_millis(10),
-        };
-        self.settle(wait)?;
+        let pause = self.pause();
+        let may_read = self.may_read();
+        // Where records can be taken the wait is for them: a new chunk ends it.
+        let read = self.read(if may_read { pause } else { Duration::ZERO })?;
+        self.settle(if may_read { Duration::ZERO } else { pause })?;
         self.send_listed();
         self.finish_turn()?;
         Ok(self.finished(read))
     }
 
-    /// Reads some chunks; false when there was none.
-    fn read(&mut self) -> Result<bool, String> {
-        // With nothing on its way, only the log or a timer can bring something to do.
-        let idle = self.main.in_flight + self.side.in_flight == 0 && self.listed.is_empty();
-        let mut wait = if idle { self.idle } else { Duration::ZERO };
+    /// How long a turn in which nothing happens takes.
+    fn pause(&self) -> Duration {
+        let busy = self.main.in_flight + self.side.in_flight > 0;
+        match busy {
+            true if self.now - self.main.last_report <= Duration::from_secs(1) => Duration::from_millis(1),
+            // While Kafka is silent there is no hurry.
+            true => Duration::from_millis(10),
+            // With nothing on its way, only the log or a timer can bring something to do.
+            false if self.listed.is_empty() => self.idle,
+            false => Duration::from_millis(10),
+        }
+    }
+
+    /// Reads some chunks, waiting up to `wait` for the first; false when there was none.
+    fn read(&mut self, mut wait: Duration) -> Result<bool, String> {
         let mut any = false;
         for _ in 0..READS_A_TURN {
             if !self.may_read() {
