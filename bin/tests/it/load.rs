@@ -157,6 +157,44 @@ fn a_stop_by_signal_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn a_kill_of_the_broker_loses_nothing_acknowledged() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("broker-killed", 6, &[]);
+    let forebay = Forebay::with_route(&kafka.bootstrap(), "broker-killed");
+    let port = forebay.mqtt;
+    let load = Load {
+        reconnect: true,
+        ..load("k", 100, 200, 2000)
+    };
+    let outcomes = run(&load, port, Duration::from_secs(100), || {
+        std::thread::sleep(Duration::from_secs(3));
+        let forebay = forebay.kill_and_start();
+        std::thread::sleep(Duration::from_secs(3));
+        let forebay = forebay.kill_and_start();
+        // It stays until the devices are done.
+        wait_for("all is acknowledged", Duration::from_secs(90), || {
+            let records = kafka.held("broker-killed");
+            let idle = forebay.metric("forebay_connections", "") == 0.0;
+            (records >= 20_000 && idle).then_some(())
+        });
+    });
+    let unserved = outcomes
+        .iter()
+        .find(|outcome| outcome.acknowledged < load.messages || outcome.connections < 3);
+    assert!(unserved.is_none(), "{unserved:?}");
+    let verdict = judge(&kafka.read("broker-killed"), acknowledged(&outcomes));
+    eprintln!("broker killed twice: {verdict:?}");
+    // What was sent and not yet acknowledged comes twice: once from before the kill, once sent again.
+    assert_eq!(
+        verdict,
+        Verdict {
+            duplicates: verdict.duplicates,
+            ..Verdict::default()
+        }
+    );
+}
+
+#[test]
 fn a_stop_by_signal_ends_though_kafka_is_away() {
     let kafka = Kafka::prepare();
     let mut forebay = Forebay::start(&config(&kafka.bootstrap(), &route("never")));

@@ -16,7 +16,7 @@ pub struct Forebay {
     pub mqtt: u16,
     pub admin: u16,
     process: Process,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// The configuration that most cases use: anonymous clients, the given Kafka, and the given further sections.
@@ -81,7 +81,7 @@ impl Place {
             mqtt: self.mqtt,
             admin: self.admin,
             process,
-            _dir: self.dir,
+            dir: self.dir,
         })
     }
 }
@@ -169,6 +169,21 @@ impl Forebay {
             .find_map(|line| line.strip_prefix("VmRSS:"))
             .unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    /// Kills it as a power cut would, and starts it again on the same ports.
+    pub fn kill_and_start(self) -> Self {
+        let Self {
+            mqtt,
+            admin,
+            mut process,
+            dir,
+        } = self;
+        process.kill();
+        let file = dir.path().join("forebay.toml");
+        let place = Place { mqtt, admin, dir };
+        let again = place.start(&args![env!("CARGO_BIN_EXE_forebay"), "run", "-c", file.display()]);
+        again.expect("its ports are still free")
     }
 
     /// SIGTERM.

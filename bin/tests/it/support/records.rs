@@ -83,20 +83,20 @@ impl Kafka {
         records
     }
 
+    /// Records that the topic holds.
+    pub fn held(&self, topic: &str) -> i64 {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let wait = Duration::from_secs(10);
+        (0..self.partitions(topic).unwrap_or(0) as i32)
+            .filter_map(|partition| consumer.fetch_watermarks(topic, partition, wait).ok())
+            .map(|(low, high)| high - low)
+            .sum()
+    }
+
     /// Waits until the topic holds at least `count` records, and returns all it holds then.
     pub fn read_at_least(&self, topic: &str, count: usize, within: Duration) -> Vec<Record> {
-        let consumer: BaseConsumer = self.client().create().unwrap();
         wait_for(&format!("{count} records in {topic}"), within, || {
-            let partitions = self.partitions(topic)? as i32;
-            let held: i64 = (0..partitions)
-                .filter_map(|partition| {
-                    consumer
-                        .fetch_watermarks(topic, partition, Duration::from_secs(10))
-                        .ok()
-                })
-                .map(|(low, high)| high - low)
-                .sum();
-            (held >= count as i64).then_some(())
+            (self.held(topic) >= count as i64).then_some(())
         });
         self.read(topic)
     }
