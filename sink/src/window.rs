@@ -79,6 +79,11 @@ impl<T> Lane<T> {
         self.sent
     }
 
+    /// Bytes of those.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        self.sent_bytes
+    }
+
     /// Whether records are still to go one at a time.
     pub(crate) fn is_suspect(&self) -> bool {
         self.base < self.alone_until

@@ -215,7 +215,9 @@ impl Pump {
             return false;
         }
         let cap = match via {
-            Via::Main => lane_bytes(topic.max_message_bytes, self.parts.config.partition_bytes),
+            Via::Main => {
+                lane_bytes(topic.max_message_bytes, self.parts.config.partition_bytes).min(topic.cap)
+            }
             Via::Side => 0,
         };
         let Some((ticket, delivery)) = state.lane.next(cap) else {

@@ -16,7 +16,7 @@ const COLLECT: Duration = Duration::from_secs(5);
 pub(super) fn back_off(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
-        n => Duration::from_millis(100 << n.min(8)).min(Duration::from_secs(10)),
+        n => Duration::from_millis(100 << (n - 2).min(8)).min(Duration::from_secs(10)),
     }
 }
 
@@ -102,6 +102,18 @@ impl Pump {
             Class::Retry | Class::Config => {}
             Class::Poison | Class::Timestamp if via == Via::Main => {
                 state.lane.suspect(failure.ticket);
+                let together = state.lane.sent_bytes();
+                let large = matches!(
+                    failure.code,
+                    Code::MessageSizeTooLarge | Code::MessageBatchTooLarge
+                );
+                if large
+                    && state.lane.sent() > 1
+                    && let Some(topic) = self.table.get_mut(at)
+                {
+                    // Perhaps it was the batch that was too large: the next ones are smaller.
+                    topic.cap = topic.cap.min(together / 2);
+                }
                 self.move_aside(at);
             }
             // On the side a record goes alone: it is the one.

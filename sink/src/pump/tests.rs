@@ -406,6 +406,23 @@ fn poison_is_found_one_by_one_and_its_neighbours_are_delivered() {
 }
 
 #[test]
+fn a_broker_that_takes_smaller_batches_than_the_producer_makes_gets_smaller_ones() {
+    let mut bench = Bench::new(devices(), |batch| {
+        if batch.len() > 2 {
+            Verdict::Refused(Code::MessageSizeTooLarge)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("devices/a", 0..300));
+    bench.turn_to_end();
+    assert_eq!(bench.refused(), []);
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert!(kafka.producers < 20, "{} producers", kafka.producers);
+}
+
+#[test]
 fn a_refused_timestamp_is_left_out() {
     let mut bench = Bench::new(devices(), |batch| {
         let bad = batch.iter().any(|r| r.value == "3" && r.timed);

@@ -57,6 +57,8 @@ pub(super) struct Topic {
     pub(super) asked: bool,
     /// Refusals in a row.
     pub(super) failures: u32,
+    /// Bytes that may be on their way to one of its partitions: less than usual after the broker refused a batch.
+    pub(super) cap: usize,
     /// Greatest batch that the broker takes, where it is known.
     pub(super) max_message_bytes: Option<usize>,
 }
@@ -78,6 +80,7 @@ impl Topic {
             why: None,
             asked: false,
             failures: 0,
+            cap: usize::MAX,
             max_message_bytes: None,
         }
     }

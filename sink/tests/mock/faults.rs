@@ -59,7 +59,7 @@ fn a_refused_batch_brings_all_back_to_the_commit_point() {
         bench.flush();
         if round % 5 == 1 {
             // The first fails for good, those behind it succeed.
-            let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS;
+            let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE;
             bench.cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
         }
         std::thread::sleep(Duration::from_millis(20));
