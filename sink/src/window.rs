@@ -126,6 +126,11 @@ impl<T> Lane<T> {
         }
     }
 
+    /// The record of `ticket`, if it is on its way.
+    pub(crate) fn sent_mut(&mut self, ticket: u64) -> Option<&mut T> {
+        self.sent_item(ticket).map(|item| &mut item.value)
+    }
+
     fn sent_item(&mut self, ticket: u64) -> Option<&mut Item<T>> {
         let at = usize::try_from(ticket.checked_sub(self.base)?).ok()?;
         if at >= self.sent {
@@ -168,11 +173,6 @@ impl<T> Lane<T> {
         let item = self.items.pop_front()?;
         self.forget(item.bytes);
         Some(item.value)
-    }
-
-    /// The oldest record.
-    pub(crate) fn front_mut(&mut self) -> Option<&mut T> {
-        self.items.front_mut().map(|item| &mut item.value)
     }
 
     /// A batch that held `ticket` was refused: up to it, records go one at a time.

@@ -1,5 +1,7 @@
 //! The producer: what the pump needs of one, and the one that is rdkafka. A scripted one for tests stands beside it.
 
+#[cfg(test)]
+pub(crate) mod scripted;
 pub(crate) mod topics;
 
 use std::sync::{Arc, Mutex, PoisonError};

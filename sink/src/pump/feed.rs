@@ -245,6 +245,7 @@ impl Pump {
             partition: state.partition,
             opaque: opaque(at, ticket),
             prefix: prefix.map_or(b"", |(_, prefix)| prefix),
+            untimed: delivery.untimed || record.arrival_ms <= topic.untimed_until,
             max_bytes: topic.max_message_bytes.filter(|_| !self.compresses),
             keyed: fresh.is_some(),
         };
@@ -332,6 +333,8 @@ struct Parcel<'a> {
     partition: i32,
     opaque: usize,
     prefix: &'a [u8],
+    /// Sent without its time of arrival; one of 0 is none.
+    untimed: bool,
     /// Greatest batch that the broker takes, where a record's own size tells whether it fits.
     max_bytes: Option<usize>,
     /// Whether its key has just been rendered.
@@ -364,14 +367,13 @@ impl Parcel<'_> {
         if self.max_bytes.is_some_and(|max| bytes > max) {
             return Err(SendError::Refused(Code::MessageSizeTooLarge));
         }
-        let timed = !delivery.untimed && record.arrival_ms > 0;
         producer.send(&Outgoing {
             topic: self.topic,
             partition: self.partition,
             key: &rendered.key,
             value,
             headers: &routes.headers(route, record, rendered),
-            timestamp: timed.then_some(record.arrival_ms as i64),
+            timestamp: (!self.untimed).then_some(record.arrival_ms as i64),
             opaque: self.opaque,
         })
     }

@@ -47,11 +47,15 @@ impl Pump {
         self.metrics.retried.increment(again);
         let now = self.now;
         let trouble = first.map(|failure| format!("Kafka refused records: {}", failure.code));
-        let config = first.is_some_and(|failure| classify(failure.code) == Class::Config);
+        let class = first.map_or(Class::Retry, |failure| classify(failure.code));
         let link = self.link(via);
-        link.failures += 1;
+        match class {
+            // A verdict on a record or a topic is progress, and topics have a back-off of their own.
+            Class::Poison | Class::Timestamp | Class::Topic => link.failures = 0,
+            Class::Retry | Class::Config => link.failures += 1,
+        }
         link.create_at = now + back_off(link.failures);
-        if config {
+        if class == Class::Config {
             link.create_at = link.create_at.max(now + Duration::from_secs(1));
         }
         link.in_flight = 0;
@@ -98,6 +102,16 @@ impl Pump {
             return;
         };
         let at = state.topic;
+        // First without our timestamp; what is refused then is refused for good.
+        if class == Class::Timestamp
+            && let Some(delivery) = state.lane.sent_mut(failure.ticket).filter(|d| !d.untimed)
+        {
+            delivery.untimed = true;
+            if let Some(topic) = self.table.get_mut(at) {
+                topic.timestamp_refused();
+            }
+            return;
+        }
         match class {
             Class::Retry | Class::Config => {}
             Class::Poison | Class::Timestamp if via == Via::Main => {
@@ -118,11 +132,7 @@ impl Pump {
             }
             // On the side a record goes alone: it is the one.
             Class::Poison | Class::Timestamp => {
-                if class == Class::Timestamp
-                    && let Some(delivery) = state.lane.front_mut().filter(|delivery| !delivery.untimed)
-                {
-                    delivery.untimed = true;
-                } else if let Some(delivery) = state.lane.refuse_front() {
+                if let Some(delivery) = state.lane.refuse_front() {
                     self.note_refused(&delivery, &failure.code.to_string());
                     self.done(delivery, false);
                 }

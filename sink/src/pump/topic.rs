@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smallvec::SmallVec;
 
@@ -57,6 +57,9 @@ pub(super) struct Topic {
     pub(super) asked: bool,
     /// Refusals in a row.
     pub(super) failures: u32,
+    /// Records that arrived up to this time, in milliseconds since 1970, are sent without it.
+    pub(super) untimed_until: u64,
+    timestamp_refusals: u32,
     /// Bytes that may be on their way to one of its partitions: less than usual after the broker refused a batch.
     pub(super) cap: usize,
     /// Greatest batch that the broker takes, where it is known.
@@ -80,6 +83,8 @@ impl Topic {
             why: None,
             asked: false,
             failures: 0,
+            untimed_until: 0,
+            timestamp_refusals: 0,
             cap: usize::MAX,
             max_message_bytes: None,
         }
@@ -97,6 +102,29 @@ impl Topic {
             tracing::error!("{why}");
             self.why = Some(why);
         }
+    }
+
+    /// The broker refused a time of arrival: what has arrived up to now is sent without it, lest each batch of a backlog
+    /// be refused. When that happens again and again, the clocks differ: then all that comes.
+    pub(super) fn timestamp_refused(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        // One refusal is reported for each record of a batch.
+        if now <= self.untimed_until.saturating_add(50) {
+            return;
+        }
+        self.timestamp_refusals += 1;
+        self.untimed_until = if self.timestamp_refusals < 4 {
+            now
+        } else {
+            u64::MAX
+        };
+        tracing::warn!(
+            topic = &*self.name,
+            always = self.untimed_until == u64::MAX,
+            "Kafka refuses the time of arrival (message.timestamp.before.max.ms or after.max.ms of the topic): \
+             records get the time of sending"
+        );
     }
 
     /// When to try again after one more failure: doubled from `first` up to twenty times it.
