@@ -1,6 +1,6 @@
 //! Apache Kafka as a process: one node in KRaft mode from the jars that `make setup` fetched, on ports from the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -27,7 +27,10 @@ impl Kafka {
     /// The Kafka that tests share which do it no harm; each uses topics of its own.
     pub fn shared() -> &'static Kafka {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(Kafka::start)
+        SHARED.get_or_init(|| {
+            sweep();
+            Kafka::start()
+        })
     }
 
     /// A new one, running.
@@ -40,7 +43,7 @@ impl Kafka {
     /// A new one with its storage formatted and its port chosen, but not running.
     pub fn prepare() -> Self {
         let dir = tempfile::Builder::new()
-            .prefix("forebay-kafka-")
+            .prefix(&format!("forebay-kafka-{}-", std::process::id()))
             .tempdir()
             .unwrap();
         let (port, controller) = (free_port(), free_port());
@@ -164,6 +167,20 @@ impl Kafka {
         let metadata = consumer.fetch_metadata(None, Duration::from_secs(30)).unwrap();
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         found.map(|found| found.partitions().len())
+    }
+}
+
+/// Removes what earlier runs have left: nothing ends the shared Kafka's directory when a runner ends.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix("forebay-kafka-")
+            .and_then(|rest| rest.split_once('-'))
+            .map(|(pid, _)| pid);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
