@@ -165,9 +165,9 @@ impl Broker {
             self.shared.enter(Stage::Quiet);
             std::thread::sleep(STOP_POLL);
         }
-        let undecided = self.shared.unsettled();
         self.shared.enter(Stage::Closing);
         std::thread::sleep(GOOD_BYE);
+        let undecided = self.shared.unsettled(); // the wills of those that were told to go included
         let appended = self.bus.stop(Instant::now() + GOOD_BYE);
         if !appended {
             tracing::warn!("the log did not take everything that was on the bus before the deadline");

@@ -237,3 +237,88 @@ fn stop_acknowledges_what_was_accepted_and_says_good_bye() {
         "acknowledged is what stands in the log, and the other way round"
     );
 }
+
+#[test]
+fn a_device_that_forgot_its_ids_is_not_taken_for_the_one_that_sends_again() {
+    let broker = TestBroker::start(|_| {}, Level::Kafka);
+    let mut before = Client::connect_kept(&broker, "d1", Version::V311);
+    before.publish("t", b"old", QoS::AtLeastOnce, 1);
+    let old = broker.records(1);
+    let mut after = Client::connect_kept(&broker, "d1", Version::V311);
+    // Sent first on a connection in between that broke: a new message, under an id that the old one still waits with.
+    after.publish_dup("t", b"new", QoS::AtLeastOnce, 1);
+    let new = broker.records(1);
+    assert_eq!(new[0].payload, b"new");
+    broker.report(&old[0], Outcome::InKafka);
+    after.expect_silence(Duration::from_millis(100));
+    broker.report(&new[0], Outcome::InKafka);
+    assert_eq!(after.receive(), Received::Puback(1, Reason::Success));
+    broker.stop();
+}
+
+#[test]
+fn a_will_stands_before_what_its_client_publishes_next() {
+    let broker = TestBroker::start(|_| {}, Level::Received);
+    let _gone = Client::connect_with_will(&broker, "d1", "t", b"offline", &[]);
+    let online = Client::publish_frame(Version::V311, "t", b"online", QoS::AtLeastOnce, 1, false);
+    let mut back = Client::connect_with_will(&broker, "d1", "t", b"offline", &online);
+    assert_eq!(back.receive(), Received::Puback(1, Reason::Success));
+    let payloads: Vec<_> = broker.records(2).into_iter().map(|r| r.payload).collect();
+    assert_eq!(payloads, [b"offline".to_vec(), b"online".to_vec()]);
+    broker.stop();
+}
+
+#[test]
+fn a_will_whose_route_is_closed_holds_its_own_client_only() {
+    let broker = TestBroker::start(|config| config.workers = 1, Level::Received);
+    broker.set_open(false);
+    drop(Client::connect_with_will(
+        &broker,
+        "d1",
+        "stuck/d1",
+        b"offline",
+        &[],
+    ));
+    drop(Client::connect_with_will(
+        &broker,
+        "d2",
+        "free/d2",
+        b"offline",
+        &[],
+    ));
+    assert_eq!(broker.records(1)[0].payload, b"offline");
+    let mut back = Client::connect(&broker, "d1", Version::V311);
+    back.publish("free/d1", b"online", QoS::AtLeastOnce, 1);
+    back.expect_silence(Duration::from_millis(100));
+    broker.set_open(true);
+    assert_eq!(back.receive(), Received::Puback(1, Reason::Success));
+    let payloads: Vec<_> = broker.records(2).into_iter().map(|r| r.payload).collect();
+    assert_eq!(payloads, [b"offline".to_vec(), b"online".to_vec()]);
+    broker.stop();
+}
+
+#[test]
+fn one_that_never_pauses_does_not_keep_the_others_waiting() {
+    let broker = TestBroker::start(|config| config.workers = 1, Level::Received);
+    let mut flood = Client::connect(&broker, "flood", Version::V311);
+    let frames: Vec<u8> = (0..2_000)
+        .flat_map(|_| Client::publish_frame(Version::V311, "f", &[0; 16], QoS::AtMostOnce, 1, false))
+        .collect();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = stop.clone();
+    let flooding = std::thread::spawn(move || {
+        while !until.load(std::sync::atomic::Ordering::Acquire) {
+            flood.send_raw(&frames);
+        }
+    });
+    let draining = broker.drain_until(stop.clone());
+    let mut quiet = Client::connect(&broker, "quiet", Version::V311);
+    for id in 1..=50 {
+        quiet.publish("q", b"x", QoS::AtLeastOnce, id);
+        assert_eq!(quiet.receive(), Received::Puback(id, Reason::Success));
+    }
+    stop.store(true, std::sync::atomic::Ordering::Release);
+    flooding.join().unwrap();
+    draining.join().unwrap();
+    broker.stop();
+}

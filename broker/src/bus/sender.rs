@@ -107,10 +107,11 @@ impl BusSender {
         (self.next_number - self.appended()) as usize
     }
 
-    /// Whether a chunk of usual size can be sent now. When not, the worker is woken once there is room.
-    pub fn has_room(&self) -> bool {
+    /// Whether a chunk of usual size, or one of `bytes` if that is more, can be sent now. When not, the worker is woken
+    /// once there is room.
+    pub fn has_room(&self, bytes: usize) -> bool {
         const USUAL_BYTES: usize = 256 * 1024;
-        let room = || self.shared.window.has_room(USUAL_BYTES);
+        let room = || self.shared.window.has_room(bytes.max(USUAL_BYTES));
         if room() {
             return true;
         }

@@ -141,6 +141,9 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
     if home != worker.id {
         return Next::Home(home);
     }
+    if connect.will.is_some() && !worker.with(|state| state.takes_wills()) {
+        return Next::Refuse(connect.version, Reason::ServerBusy);
+    }
     let Some(listener) = worker.shared.config.listeners.get(listener) else {
         return Next::Refuse(connect.version, Reason::ServerUnavailable);
     };

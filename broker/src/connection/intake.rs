@@ -17,6 +17,8 @@ const DISCONNECT: u8 = 14;
 pub(super) struct Intake {
     /// A partial frame, or all that came after reading stopped.
     rest: Vec<u8>,
+    /// `rest` may begin with whole frames: reading had stopped, or they came along with CONNECT.
+    unread: bool,
     parked: Option<Box<Parked>>,
 }
 
@@ -32,7 +34,11 @@ struct Parked {
 impl Intake {
     /// Starts with what was read along with CONNECT.
     pub fn new(rest: Vec<u8>) -> Self {
-        Self { rest, parked: None }
+        Self {
+            unread: !rest.is_empty(),
+            rest,
+            parked: None,
+        }
     }
 
     /// Whether nothing waits for room.
@@ -111,9 +117,8 @@ impl Intake {
                 parked.count -= 1;
             }
         }
-        let rest = std::mem::take(&mut self.rest);
-        if !rest.is_empty() {
-            self.feed(worker, at, version, &rest)?;
+        if std::mem::take(&mut self.unread) {
+            self.feed(worker, at, version, &[])?;
         }
         Ok(())
     }
@@ -130,6 +135,7 @@ impl Intake {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
             if self.is_full(worker) {
+                self.unread = true;
                 break;
             }
             let Some(len) = frame_len(rest, max).map_err(refused)? else {

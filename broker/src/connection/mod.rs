@@ -22,7 +22,7 @@ use crate::worker::{Attached, SessionRef, Stage, Worker};
 use intake::Intake;
 
 /// Reads of one connection in one turn, before others get theirs.
-const READS_PER_TURN: usize = 8;
+const READS_PER_TURN: usize = 4;
 
 /// Bytes that are gathered for one write.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -130,7 +130,9 @@ impl Connection {
                 return Poll::Ready(End::Lost);
             }
             let full = self.intake.is_full(&self.worker);
-            self.worker.with(|state| state.set_held(self.at, full));
+            // A peer that takes nothing for long is the system's to give up (TCP_USER_TIMEOUT).
+            let held = full || !self.out.is_empty();
+            self.worker.with(|state| state.set_held(self.at, held));
             if full || self.eof || !self.out.is_empty() || self.worker.shared.is_past(Stage::Quiet) {
                 return Poll::Pending; // woken by room, by an acknowledgement, by the socket taking more, or kicked
             }
@@ -140,7 +142,7 @@ impl Connection {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
             }
         }
-        cx.waker().wake_by_ref();
+        yield_to_others(cx);
         self.flush_acks(cx)
     }
 
@@ -256,6 +258,13 @@ impl Connection {
             let _ = self.stream.try_write(rest); // the peer may be gone: nothing is lost by that
         }
     }
+}
+
+/// Runs this task again after the runtime has looked at all other sockets. A plain wake-up would put it at the end of
+/// the line of those that are ready, and nobody else would be for as long as it is the only one in it.
+fn yield_to_others(cx: &mut Context<'_>) {
+    let deferred = std::pin::pin!(tokio::task::yield_now());
+    let _ = deferred.poll(cx); // pending at its first poll, by which the wake-up is due
 }
 
 impl Drop for Connection {

@@ -12,6 +12,10 @@ const BACKLOG: i32 = 4_096;
 /// Silence after which the system asks whether the peer still stands.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 
+/// Time for which a peer may take nothing of what is written to it before the connection is given up: keep-alive does
+/// not run while Forebay waits to write.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+
 /// Listens on `address`. The unspecified IPv6 address takes IPv4 clients as well where nothing else has the port.
 pub(super) fn bind(address: SocketAddr, alone_on_port: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -31,5 +35,6 @@ pub(super) fn tune(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStr
     let socket = SockRef::from(&stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_tcp_user_timeout(Some(GIVE_UP_AFTER))?;
     Ok(stream)
 }

@@ -12,6 +12,8 @@ struct Pending {
     ticket: Ticket,
     packet_id: PacketId,
     qos: QoS,
+    /// Of topic and payload: a client that lost its memory counts its ids from 1 again.
+    fingerprint: u64,
     result: Option<Reason>,
 }
 
@@ -74,18 +76,18 @@ impl Inbound {
     }
 
     /// A PUBLISH of QoS 1 or 2 came.
-    pub fn arrive(&mut self, packet_id: PacketId, qos: QoS, dup: bool) -> Arrival {
+    pub fn arrive(&mut self, packet_id: PacketId, qos: QoS, dup: bool, fingerprint: u64) -> Arrival {
         self.under_way = self.under_way.saturating_add(1);
         match qos {
-            QoS::ExactlyOnce => self.arrive_qos2(packet_id),
-            _ => self.arrive_qos1(packet_id, dup),
+            QoS::ExactlyOnce => self.arrive_qos2(packet_id, fingerprint),
+            _ => self.arrive_qos1(packet_id, dup, fingerprint),
         }
     }
 
-    fn arrive_qos1(&mut self, packet_id: PacketId, dup: bool) -> Arrival {
+    fn arrive_qos1(&mut self, packet_id: PacketId, dup: bool, fingerprint: u64) -> Arrival {
         let parked = self.unpark(packet_id, QoS::AtLeastOnce);
         if dup {
-            if let Some(entry) = parked {
+            if let Some(entry) = parked.filter(|entry| entry.fingerprint == fingerprint) {
                 self.pending.push_back(entry);
                 return Arrival::Known;
             }
@@ -94,15 +96,15 @@ impl Inbound {
                 return Arrival::Known;
             }
         }
-        self.push_new(packet_id, QoS::AtLeastOnce)
+        self.push_new(packet_id, QoS::AtLeastOnce, fingerprint)
     }
 
-    fn arrive_qos2(&mut self, packet_id: PacketId) -> Arrival {
+    fn arrive_qos2(&mut self, packet_id: PacketId, fingerprint: u64) -> Arrival {
         let taken = &mut self.rest.get_or_insert_default().taken;
         match taken.binary_search(&packet_id) {
             Err(at) => {
                 taken.insert(at, packet_id);
-                self.push_new(packet_id, QoS::ExactlyOnce)
+                self.push_new(packet_id, QoS::ExactlyOnce, fingerprint)
             }
             Ok(_) => {
                 if let Some(entry) = self.unpark(packet_id, QoS::ExactlyOnce) {
@@ -111,7 +113,13 @@ impl Inbound {
                     self.under_way -= 1;
                 } else {
                     let ticket = self.ticket();
-                    self.push(ticket, packet_id, QoS::ExactlyOnce, Some(Reason::Success));
+                    self.push(
+                        ticket,
+                        packet_id,
+                        QoS::ExactlyOnce,
+                        fingerprint,
+                        Some(Reason::Success),
+                    );
                 }
                 Arrival::Known
             }
@@ -124,17 +132,25 @@ impl Inbound {
         ticket
     }
 
-    fn push_new(&mut self, packet_id: PacketId, qos: QoS) -> Arrival {
+    fn push_new(&mut self, packet_id: PacketId, qos: QoS, fingerprint: u64) -> Arrival {
         let ticket = self.ticket();
-        self.push(ticket, packet_id, qos, None);
+        self.push(ticket, packet_id, qos, fingerprint, None);
         Arrival::New(ticket)
     }
 
-    fn push(&mut self, ticket: Ticket, packet_id: PacketId, qos: QoS, result: Option<Reason>) {
+    fn push(
+        &mut self,
+        ticket: Ticket,
+        packet_id: PacketId,
+        qos: QoS,
+        fingerprint: u64,
+        result: Option<Reason>,
+    ) {
         self.pending.push_back(Pending {
             ticket,
             packet_id,
             qos,
+            fingerprint,
             result,
         });
     }

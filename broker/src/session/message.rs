@@ -122,6 +122,14 @@ impl WillMessage {
         }
     }
 
+    /// What it counts for in a bound in bytes.
+    pub fn cost(&self) -> usize {
+        OVERHEAD_BYTES
+            + self.topic.len()
+            + self.payload.len()
+            + self.properties.as_ref().map_or(0, |p| p.len())
+    }
+
     /// Will Delay Interval, seconds.
     pub fn delay_s(&self) -> u32 {
         self.delay_s

@@ -53,6 +53,7 @@ impl State {
         self.registry.attached(at.slot);
         self.metrics.connections.increment(1.0);
         self.arm(at);
+        self.publish_wills(); // of the connection before, ahead of what this one publishes
         Attached { at, kick }
     }
 
@@ -138,6 +139,7 @@ impl State {
         let username = slot.username.clone();
         self.metrics.connections.decrement(1.0);
         if let Some(will) = will {
+            self.wills_bytes += will.cost();
             self.wills.push_back(PendingWill {
                 client_id,
                 username,
@@ -203,14 +205,11 @@ impl State {
     }
 
     fn send_retained(&mut self, at: SessionRef, wanted: Vec<(String, SubscriptionOptions)>) {
-        let now_ms = self.now_ms;
         let who = self.subscriber(at);
-        let limit = self.shared.config.limits.max_queued_messages;
         for (filter, options) in wanted {
-            for message in self.shared.hub.retained(&filter, limit) {
-                let Some(slot) = self.slot(at) else { return };
-                slot.session
-                    .deliver(now_ms, &message, &options.as_match(who), true);
+            let to = options.as_match(who);
+            for message in self.shared.hub.retained(&filter, usize::MAX) {
+                self.deliver(&message, &to, true); // what the session's queue does not hold is dropped and counted
             }
         }
         if let Some(slot) = self.slot(at) {
@@ -241,9 +240,11 @@ impl State {
     /// Looks at the sessions whose deadline has come.
     pub(super) fn fire_timers(&mut self) {
         let now_ms = self.now_ms;
-        while let Some((slot, generation)) = self.timers.pop_due(now_ms) {
+        while let Some((deadline_ms, slot, generation)) = self.timers.pop_due(now_ms) {
             let at = SessionRef { slot, generation };
-            let Some(slot) = self.slot(at) else { continue };
+            let Some(slot) = self.slot(at).filter(|slot| slot.armed_ms == deadline_ms) else {
+                continue;
+            };
             slot.armed_ms = u64::MAX;
             if slot.held {
                 slot.session.touch(now_ms);

@@ -12,6 +12,9 @@ use crate::session::Message;
 /// Deliveries that may wait for one worker.
 const MAX_DELIVERIES: usize = 262_144;
 
+/// Bytes of the messages that may wait for one worker.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// One message for one subscriber of another worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
@@ -31,6 +34,8 @@ pub(crate) struct Mailbox {
 pub(crate) struct Mail {
     pub sockets: VecDeque<Box<Accepted>>,
     pub deliveries: Vec<Delivery>,
+    /// What the messages to deliver take.
+    bytes: usize,
 }
 
 impl Mailbox {
@@ -54,12 +59,23 @@ impl Mailbox {
 
     /// Hands over deliveries and empties `batch`. Returns how many found no room and are lost.
     pub fn put_deliveries(&self, batch: &mut Vec<Delivery>) -> usize {
-        let mut queues = self.lock();
-        let room = MAX_DELIVERIES.saturating_sub(queues.deliveries.len());
-        let lost = batch.len().saturating_sub(room);
-        batch.truncate(batch.len() - lost);
-        queues.deliveries.append(batch);
-        drop(queues);
+        let mut mail = self.lock();
+        let mut lost = 0;
+        for delivery in batch.drain(..) {
+            // Deliveries of one message follow each other and share its bytes.
+            let shared = mail
+                .deliveries
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(&last.message, &delivery.message));
+            let bytes = if shared { 0 } else { delivery.message.cost() };
+            if mail.deliveries.len() >= MAX_DELIVERIES || mail.bytes + bytes > MAX_BYTES {
+                lost += 1;
+                continue;
+            }
+            mail.bytes += bytes;
+            mail.deliveries.push(delivery);
+        }
+        drop(mail);
         self.slot.waker.wake();
         lost
     }

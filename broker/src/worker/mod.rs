@@ -142,6 +142,8 @@ pub(crate) struct Worker {
     flush_wanted: Cell<bool>,
     flush_armed: Cell<bool>,
     closing: Cell<bool>,
+    /// When a turn ended last: a worker that always has something ready never parks.
+    turn_ended_ms: Cell<u64>,
 }
 
 thread_local! {
@@ -190,6 +192,7 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<()> {
         flush_wanted: Cell::new(false),
         flush_armed: Cell::new(false),
         closing: Cell::new(false),
+        turn_ended_ms: Cell::new(0),
     });
     worker.tick();
     CURRENT.set(Some(worker.clone()));
@@ -223,6 +226,9 @@ impl Worker {
             state.now_ms = now_ms;
             state.wall_ms = wall_ms;
         });
+        if now_ms.saturating_sub(self.turn_ended_ms.get()) > self.shared.config.bus.max_wait_ms {
+            self.end_of_turn();
+        }
     }
 
     /// Lends the read buffer; it must come back by [`Worker::return_scratch`].
@@ -241,6 +247,7 @@ impl Worker {
     /// one waits for more, but not for longer than `bus.max_wait_ms`.
     fn end_of_turn(&self) {
         self.with(|state| {
+            self.turn_ended_ms.set(state.now_ms);
             state.publish_wills();
             state.send_outbox();
             let config = &self.shared.config.bus;
@@ -254,7 +261,7 @@ impl Worker {
             } else {
                 state.flush(); // when the bus is full it wakes this worker once there is room
             }
-            if !state.held.is_empty() && state.sender.has_room() {
+            if !state.held.is_empty() && state.sender.has_room(state.open.bytes()) {
                 state.wake_held();
             }
             let unsettled = state.open.len() as usize + state.acks.owed() + state.wills.len();
@@ -329,7 +336,7 @@ impl Worker {
         if !mail.deliveries.is_empty() {
             self.with(|state| {
                 for delivery in &mail.deliveries {
-                    state.deliver(&delivery.message, &delivery.to);
+                    state.deliver(&delivery.message, &delivery.to, false);
                 }
             });
         }

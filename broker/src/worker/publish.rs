@@ -1,6 +1,7 @@
 //! An accepted publish: into the open chunk, to the subscribers, into the retained messages, in one step that either
 //! happens whole or not at all.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::acks::Owed;
@@ -32,6 +33,10 @@ impl State {
     /// Takes a PUBLISH of session `at`, if there is room for it. The decision falls before anything is changed.
     pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
         let shared = self.shared.clone();
+        if self.will_waits(at) {
+            self.stand_in_line(at);
+            return Ok(Taken::Held);
+        }
         let Some(slot) = self.slot(at) else {
             return Ok(Taken::Yes);
         };
@@ -52,11 +57,7 @@ impl State {
             &publish,
         );
         if !self.make_room(bytes) {
-            if let Some(slot) = self.slot(at)
-                && !std::mem::replace(&mut slot.in_line, true)
-            {
-                self.held.push_back(at);
-            }
+            self.stand_in_line(at);
             return Ok(Taken::Held);
         }
         let (now_ms, worker) = (self.now_ms, self.id);
@@ -91,6 +92,15 @@ impl State {
         }
         self.fan_out(&from, &publish);
         Ok(Taken::Yes)
+    }
+
+    /// The connection is woken when there is room.
+    fn stand_in_line(&mut self, at: SessionRef) {
+        if let Some(slot) = self.slot(at)
+            && !std::mem::replace(&mut slot.in_line, true)
+        {
+            self.held.push_back(at);
+        }
     }
 
     /// Whether a record of `bytes` fits into the open chunk, which is sent to make room if it must be.
@@ -147,7 +157,7 @@ impl State {
             return;
         }
         if to.who.worker == self.id {
-            self.deliver(message, &to);
+            self.deliver(message, &to, false);
         } else if let Some(batch) = self.outbox.get_mut(usize::from(to.who.worker)) {
             batch.push(Delivery {
                 message: message.clone(),
@@ -156,15 +166,15 @@ impl State {
         }
     }
 
-    /// Queues `message` for a session of this worker.
-    pub(super) fn deliver(&mut self, message: &Arc<Message>, to: &Match) {
+    /// Queues `message` for a session of this worker; `retained`: because it was kept for new subscribers.
+    pub(super) fn deliver(&mut self, message: &Arc<Message>, to: &Match, retained: bool) {
         let now_ms = self.now_ms;
         let at = SessionRef {
             slot: to.who.slot,
             generation: to.who.generation,
         };
         let Some(slot) = self.slot(at) else { return };
-        match slot.session.deliver(now_ms, message, to, false) {
+        match slot.session.deliver(now_ms, message, to, retained) {
             Delivered::Queued => {
                 slot.wake();
                 self.metrics.deliveries.increment(1);
@@ -223,14 +233,34 @@ impl State {
         }
     }
 
-    /// Publishes wills that are due, as long as there is room.
+    /// Publishes wills that are due. One whose route is closed waits without holding up those of other clients.
     pub(super) fn publish_wills(&mut self) {
-        while let Some(pending) = self.wills.pop_front() {
-            if let Err(pending) = self.publish_will(pending) {
-                self.wills.push_front(pending);
-                return;
-            }
+        if self.wills.is_empty() {
+            return;
         }
+        let mut waiting: VecDeque<PendingWill> = VecDeque::new();
+        for pending in std::mem::take(&mut self.wills) {
+            let in_line = waiting
+                .iter()
+                .any(|earlier| earlier.client_id == pending.client_id);
+            let left = match in_line {
+                true => Some(pending),
+                false => self.publish_will(pending).err(),
+            };
+            waiting.extend(left);
+        }
+        self.wills_bytes = waiting.iter().map(|pending| pending.will.cost()).sum();
+        self.wills = waiting;
+    }
+
+    /// Whether a will of `client_id` still waits: what it publishes now comes after it.
+    fn will_waits(&mut self, at: SessionRef) -> bool {
+        if self.wills.is_empty() {
+            return false;
+        }
+        self.publish_wills();
+        let client_id = self.slot(at).map(|slot| slot.session.client_id_shared());
+        client_id.is_some_and(|id| self.wills.iter().any(|pending| pending.client_id == id))
     }
 
     fn publish_will(&mut self, pending: PendingWill) -> Result<(), PendingWill> {

@@ -21,6 +21,12 @@ use crate::hub::{HubReader, Match};
 use crate::metrics::WorkerMetrics;
 use crate::session::{Session, WillMessage};
 
+/// The timers look no further ahead: what a session leaves in them when its deadline moves is gone after this time.
+const LOOK_AGAIN_MS: u64 = 10 * 60 * 1_000;
+
+/// Bytes of wills that may wait for room in a chunk.
+const WILLS_BYTES: usize = 16 * 1024 * 1024;
+
 /// Held connections that are woken at a time when room comes free.
 const WAKE_AT_ONCE: usize = 64;
 
@@ -87,6 +93,8 @@ pub(crate) struct State {
     /// Connections that wait for a route to open.
     pub(super) gated: Vec<SessionRef>,
     pub(super) wills: VecDeque<PendingWill>,
+    /// What they take; above a bound no client with a will is let in.
+    pub(super) wills_bytes: usize,
     pub(super) metrics: WorkerMetrics,
 }
 
@@ -114,9 +122,15 @@ impl State {
             held: VecDeque::new(),
             gated: Vec::new(),
             wills: VecDeque::new(),
+            wills_bytes: 0,
             metrics: WorkerMetrics::new(id),
             shared,
         }
+    }
+
+    /// Whether a client with a will can be let in: the wills of those that are gone may wait for Kafka.
+    pub fn takes_wills(&self) -> bool {
+        self.wills_bytes < WILLS_BYTES
     }
 
     /// The session `at`, unless another took its place.
@@ -128,8 +142,9 @@ impl State {
 
     /// Puts the session's next deadline into the timers, unless they look at it before that anyway.
     pub(super) fn arm(&mut self, at: SessionRef) {
+        let latest_ms = self.now_ms + LOOK_AGAIN_MS;
         let Some(slot) = self.slot(at) else { return };
-        if let Some(deadline_ms) = slot.session.poll_timeout()
+        if let Some(deadline_ms) = slot.session.poll_timeout().map(|at| at.min(latest_ms))
             && deadline_ms < slot.armed_ms
         {
             slot.armed_ms = deadline_ms;

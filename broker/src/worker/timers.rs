@@ -16,15 +16,14 @@ impl Timers {
         self.heap.push(Reverse((deadline_ms, slot, generation)));
     }
 
-    /// The next session whose deadline has passed.
-    pub fn pop_due(&mut self, now_ms: u64) -> Option<(u32, u32)> {
+    /// The next session whose deadline has passed, with that deadline: one that the session was not armed for last is
+    /// to be ignored.
+    pub fn pop_due(&mut self, now_ms: u64) -> Option<(u64, u32, u32)> {
         let Reverse((deadline_ms, _, _)) = *self.heap.peek()?;
         if deadline_ms > now_ms {
             return None;
         }
-        self.heap
-            .pop()
-            .map(|Reverse((_, slot, generation))| (slot, generation))
+        self.heap.pop().map(|Reverse(entry)| entry)
     }
 }
 
@@ -39,8 +38,8 @@ mod tests {
         timers.arm(10, 1, 0);
         timers.arm(20, 2, 0);
         assert_eq!(timers.pop_due(9), None);
-        assert_eq!(timers.pop_due(20), Some((1, 0)));
-        assert_eq!(timers.pop_due(20), Some((2, 0)));
+        assert_eq!(timers.pop_due(20), Some((10, 1, 0)));
+        assert_eq!(timers.pop_due(20), Some((20, 2, 0)));
         assert_eq!(timers.pop_due(20), None);
     }
 }

@@ -13,7 +13,7 @@ use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::{
     self, Ack, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish,
 };
-use forebay_broker::codec::{QoS, Reason, Version};
+use forebay_broker::codec::{QoS, Reason, Version, Will};
 use forebay_broker::config::{Config, ListenerConfig};
 use forebay_broker::spool::LogReader;
 
@@ -54,7 +54,7 @@ impl Classify for OneLevel {
 
 pub struct TestBroker {
     broker: Broker,
-    reader: Mutex<Box<dyn LogReader>>,
+    reader: Arc<Mutex<Box<dyn LogReader>>>,
     open: Arc<AtomicBool>,
     pub address: SocketAddr,
 }
@@ -92,7 +92,7 @@ impl TestBroker {
             open: open.clone(),
         };
         let mut broker = Broker::start(config, Arc::new(classify), Arc::new(ListenerRules)).unwrap();
-        let reader = Mutex::new(broker.log_reader());
+        let reader = Arc::new(Mutex::new(broker.log_reader()));
         broker.open().unwrap();
         let address = broker.addresses()[0].1;
         Self {
@@ -152,6 +152,20 @@ impl TestBroker {
         count
     }
 
+    /// Reads and commits all that comes, on a thread of its own, until `stop`.
+    pub fn drain_until(&self, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+        let reader = self.reader.clone();
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                let mut reader = reader.lock().unwrap();
+                if let Ok(Some(entry)) = reader.read(Duration::from_millis(20)) {
+                    let end = entry.first.sequence + u64::from(entry.chunk.count());
+                    reader.commit(end).unwrap();
+                }
+            }
+        })
+    }
+
     pub fn report(&self, record: &Seen, outcome: Outcome) {
         let report = Report {
             number: record.number,
@@ -164,7 +178,7 @@ impl TestBroker {
     pub fn stop(self) -> Ended {
         let stopped = self.broker.stop(Duration::from_secs(5));
         let mut records = 0;
-        let mut reader = self.reader.into_inner().unwrap();
+        let mut reader = self.reader.lock().unwrap();
         while let Ok(Some(entry)) = reader.read(Duration::from_millis(10)) {
             records += entry.chunk.count() as usize;
         }
@@ -246,6 +260,35 @@ impl Client {
         assert_eq!(connack.reason, Reason::Success);
         client.session_present = connack.session_present;
         Some(client)
+    }
+
+    /// Connects a 3.1.1 client with a will; `behind` is sent in one write with CONNECT.
+    pub fn connect_with_will(broker: &TestBroker, id: &str, topic: &str, will: &[u8], behind: &[u8]) -> Self {
+        let mut client = Self::open(broker);
+        let connect = Packet::Connect(Connect {
+            version: Version::V311,
+            bridge: false,
+            clean_start: true,
+            keep_alive_s: 60,
+            client_id: id,
+            will: Some(Will {
+                topic,
+                payload: will,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                properties: Properties::EMPTY,
+            }),
+            username: None,
+            password: None,
+            properties: Properties::EMPTY,
+        });
+        let mut out = Vec::new();
+        codec::encode(Version::V311, &connect, &mut out).unwrap();
+        out.extend_from_slice(behind);
+        client.send_raw(&out);
+        let frame = client.frame().expect("CONNACK");
+        assert_eq!(frame, [0x20, 2, 0, 0]);
+        client
     }
 
     pub fn publish_frame(
