@@ -78,7 +78,7 @@ impl Default for SinkConfig {
             window_records: 200_000,
             partition_bytes: 8 * MIB,
             parked_topic_bytes: 8 * MIB,
-            parked_bytes: 64 * MIB,
+            parked_bytes: 128 * MIB,
             stuck_after: Duration::from_secs(10),
             topic_retry: Duration::from_secs(1),
             topic_refresh: Duration::from_secs(60),
@@ -244,22 +244,26 @@ impl SinkConfig {
             "1 to 249 of a-z A-Z 0-9 . _ -",
         );
         check(
-            self.max_topics > 0,
+            (1..=100_000).contains(&self.max_topics),
             "kafka.max_topics",
-            "must be at least 1",
+            "must be 1 to 100000",
             "1000 is the default",
         );
         check(
-            self.window_bytes >= MIB && self.window_records >= 100 && self.partition_bytes >= 64 * 1024,
+            (MIB..=16_384 * MIB).contains(&self.window_bytes)
+                && self.window_records >= 100
+                && self.partition_bytes >= 64 * 1024,
             "kafka.window_bytes",
-            "the window is too small",
-            "at least 1 MiB, 100 records and 64 KiB per partition",
+            "the window is too small or too large",
+            "1 MiB to 16 GiB, at least 100 records and 64 KiB per partition",
         );
         check(
-            self.parked_topic_bytes >= 64 * 1024 && self.parked_bytes >= self.parked_topic_bytes,
+            self.parked_topic_bytes >= 64 * 1024
+                && self.parked_bytes >= self.parked_topic_bytes
+                && self.parked_bytes <= 65_536 * MIB,
             "kafka.parked_bytes",
-            "too small",
-            "at least 64 KiB per topic, and not less in all than for one",
+            "too small or too large",
+            "at least 64 KiB per topic, not less in all than for one, and at most 64 GiB",
         );
         if self.default_ack == Level::Spooled {
             faults.push(spooled("kafka.default_ack"));

@@ -122,8 +122,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, asked: &Receiver<Arc<str>>) {
         while let Ok(topic) = asked.recv() {
-            let finding = self.look(&topic);
-            let unreachable = matches!(finding, Finding::Unreachable(_));
+            let (finding, unreachable) = self.look(&topic);
             let ready = matches!(finding, Finding::Ready { .. });
             if self.found.send((Arc::clone(&topic), finding.clone())).is_err() {
                 return;
@@ -145,15 +144,23 @@ impl Worker {
         }
     }
 
-    fn look(&mut self, topic: &str) -> Finding {
+    /// How the topic stands, and whether that is so because no broker answered at all.
+    fn look(&mut self, topic: &str) -> (Finding, bool) {
         let finding = match self.metadata(topic) {
             Ok(finding) => finding,
-            Err(error) => Finding::Unreachable(format!("Kafka does not answer: {error}")),
+            Err(error) => {
+                return (
+                    Finding::Unreachable(format!("Kafka does not answer: {error}")),
+                    true,
+                );
+            }
         };
         let missing = matches!(&finding, Finding::Stuck(text) if text.contains(MISSING));
         match self.create {
-            Some((partitions, replication)) if missing => self.create(topic, partitions, replication),
-            _ => finding,
+            Some((partitions, replication)) if missing => {
+                (self.create(topic, partitions, replication), false)
+            }
+            _ => (finding, false),
         }
     }
 

@@ -159,6 +159,9 @@ impl Pump {
         };
         if !topic.routes.contains(&delivery.route) {
             topic.routes.push(delivery.route);
+            if topic.closed {
+                self.parts.routes.set_closed(delivery.route, true);
+            }
         }
         let (parks, places) = (topic.parks, topic.places());
         let partition = partition_for(&self.rendered.key, topic.lanes.len() as u32);
@@ -169,7 +172,9 @@ impl Pump {
         match lane {
             Some(lane) if places => self.push(lane, delivery, fresh),
             _ => {
+                let now = self.now;
                 if let Some(topic) = self.table.get_mut(at) {
+                    topic.waits_since.get_or_insert(now);
                     topic.waiting.push_back(delivery);
                 }
             }
@@ -211,6 +216,14 @@ impl Pump {
             return false;
         };
         let via = topic.via;
+        let full = match via {
+            Via::Main => self.main.full,
+            Via::Side => self.side.full,
+        };
+        if full {
+            self.list(at); // no report would bring it back: it may have nothing on its way
+            return false;
+        }
         if topic.state != State::Ready || (via == Via::Side && !self.may_use_side(topic)) {
             return false;
         }
@@ -227,7 +240,7 @@ impl Pump {
             Via::Main => &mut self.main,
             Via::Side => &mut self.side,
         };
-        let Some(producer) = link.producer.as_mut().filter(|_| !link.full) else {
+        let Some(producer) = link.producer.as_mut() else {
             return false;
         };
         let read = match fresh {

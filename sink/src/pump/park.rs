@@ -139,6 +139,7 @@ impl Pump {
         }
         waiting.sort_by_key(|delivery| delivery.sequence);
         waiting.extend(std::mem::take(&mut topic.waiting));
+        topic.waits_since = None;
         if old > 0 {
             tracing::info!(
                 topic = &*topic.name,
@@ -190,6 +191,7 @@ impl Pump {
         if self.now - self.main.last_report > after {
             return;
         }
+        self.park_unanswered(after);
         let stalled = self.lanes.iter().filter(|state| {
             state.lane.sent() > 0
                 && self.now - state.moved > after
@@ -201,11 +203,23 @@ impl Pump {
                 tracing::warn!(
                     topic = &*topic.name,
                     partition,
-                    "no acknowledgement for {} s while others have theirs: its records wait apart",
+                    "no acknowledgement for {} s: its records wait apart from the others",
                     after.as_secs()
                 );
             }
             self.park(at);
+        }
+    }
+
+    /// Topics that were asked for and not answered, while others flow: their records must not keep the log's chunks.
+    fn park_unanswered(&mut self, after: Duration) {
+        for at in 0..self.table.len() {
+            let long = self.table.get(at).is_some_and(|topic| {
+                !topic.parks && topic.waits_since.is_some_and(|since| self.now - since > after)
+            });
+            if long {
+                self.park(at);
+            }
         }
     }
 

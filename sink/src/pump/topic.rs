@@ -40,8 +40,9 @@ pub(super) struct Topic {
     pub(super) lanes: Vec<usize>,
     /// Partitions it has now, while the lanes still hold records placed by the old count.
     pub(super) grown: Option<u32>,
-    /// Records that have no partition yet.
+    /// Records that have no partition yet, and since when there are some.
     pub(super) waiting: VecDeque<Delivery>,
+    pub(super) waits_since: Option<Instant>,
     /// Whether new records are copied out of the log's chunks, so that the log goes on.
     pub(super) parks: bool,
     pub(super) parked_bytes: usize,
@@ -75,6 +76,7 @@ impl Topic {
             lanes: Vec::new(),
             grown: None,
             waiting: VecDeque::new(),
+            waits_since: None,
             parks: false,
             parked_bytes: 0,
             closed: false,
