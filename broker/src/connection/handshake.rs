@@ -16,6 +16,7 @@ use super::{Accepted, Connection};
 use crate::auth::{Origin, Principal};
 use crate::codec::{
     Connack, Connect, DecodeError, Packet, Properties, Reason, Version, decode, encode, frame_len,
+    peek_version,
 };
 use crate::worker::Worker;
 
@@ -126,13 +127,8 @@ async fn read_connect(
 }
 
 fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -> Next {
-    let may_be_empty = match connect.version {
-        Version::V31 => false,
-        Version::V311 => connect.clean_start, // [MQTT-3.1.3-7]
-        Version::V5 => true,
-    };
-    if connect.client_id.is_empty() && !may_be_empty {
-        return Next::Refuse(connect.version, Reason::ClientIdentifierNotValid);
+    if let Err(error) = connect.check_client_id() {
+        return Next::Refuse(connect.version, error.reason);
     }
     let assigned = connect.client_id.is_empty().then(|| client_id_at_home(worker));
     let home = worker
@@ -192,15 +188,9 @@ async fn refuse(stream: &mut TcpStream, version: Version, reason: Reason) {
 /// else is a close [MQTT-3.1.2-1, MQTT-3.1.2-2; 3.1.1: MQTT-3.1.4-1].
 async fn refuse_malformed(stream: &mut TcpStream, frame: &[u8], error: DecodeError) {
     tracing::debug!(%error, "malformed CONNECT");
-    match (level(frame), error.reason) {
+    match (peek_version(frame), error.reason) {
         (_, Reason::UnsupportedProtocolVersion) => refuse(stream, Version::V311, error.reason).await,
-        (Some(5), reason) => refuse(stream, Version::V5, reason).await,
+        (Ok(Version::V5), reason) => refuse(stream, Version::V5, reason).await,
         _ => {}
     }
-}
-
-/// The protocol level, where it stands in a CONNECT with the name `MQTT`.
-fn level(frame: &[u8]) -> Option<u8> {
-    let name = frame.windows(6).take(5).position(|at| at == b"\x00\x04MQTT")?;
-    frame.get(name + 6).map(|level| level & 0x7F)
 }
