@@ -10,11 +10,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use forebay_broker::record::Record;
+use forebay_broker::record::PublishRecord;
 use serde::de::IgnoredAny;
 
 /// Appends the envelope of `record`.
-pub(crate) fn write(record: &Record<'_>, device_id: &str, out: &mut Vec<u8>) {
+pub(crate) fn write(record: &PublishRecord<'_>, device_id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"device_id\":");
     string(device_id, out);
     out.extend_from_slice(b",\"timestamp\":");

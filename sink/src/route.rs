@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::QoS;
 use forebay_broker::codec::property::{Properties, Property};
-use forebay_broker::record::Record;
+use forebay_broker::record::PublishRecord;
 use smallvec::SmallVec;
 
 use crate::config::{Empty, Fault, HEADERS, RouteConfig, SinkConfig, Value};
@@ -192,7 +192,7 @@ enum ValueIs {
 
 impl Rendered {
     /// The value; `None` is a tombstone.
-    pub(crate) fn value<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
+    pub(crate) fn value<'a>(&'a self, record: &PublishRecord<'a>) -> Option<&'a [u8]> {
         match self.value_is {
             ValueIs::Payload => Some(record.payload),
             ValueIs::Written => Some(&self.value),
@@ -222,7 +222,7 @@ impl Routes {
     }
 
     /// The routes of a record: those written into it, or asked anew where they are of another table.
-    pub(crate) fn of(&self, record: &Record<'_>) -> RouteIds {
+    pub(crate) fn of(&self, record: &PublishRecord<'_>) -> RouteIds {
         if record.generation == self.generation {
             return record.routes.clone();
         }
@@ -237,7 +237,7 @@ impl Routes {
     pub(crate) fn target(
         &self,
         route: &Route,
-        record: &Record<'_>,
+        record: &PublishRecord<'_>,
         out: &mut Rendered,
     ) -> Result<(), Reject> {
         out.topic.clear();
@@ -259,7 +259,13 @@ impl Routes {
     }
 
     /// Renders the value and the position `prefix` + sequence.
-    pub(crate) fn body(&self, route: &Route, record: &Record<'_>, position: &Place<'_>, out: &mut Rendered) {
+    pub(crate) fn body(
+        &self,
+        route: &Route,
+        record: &PublishRecord<'_>,
+        position: &Place<'_>,
+        out: &mut Rendered,
+    ) {
         out.value_is = match (route.empty, route.value) {
             (Empty::Null, _) if record.payload.is_empty() => ValueIs::Null,
             (_, Value::Raw) => ValueIs::Payload,
@@ -290,7 +296,7 @@ impl Routes {
     pub(crate) fn headers<'a>(
         &self,
         route: &Route,
-        record: &Record<'a>,
+        record: &PublishRecord<'a>,
         rendered: &'a Rendered,
     ) -> Headers<'a> {
         let mut headers = Headers::new();

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// A publish of client `client` that came at a known time.
-pub(crate) fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
-    Record {
+pub(crate) fn record<'a>(topic: &'a str, payload: &'a [u8]) -> PublishRecord<'a> {
+    PublishRecord {
         qos: QoS::AtLeastOnce,
         retain: false,
         level: Level::Kafka,
@@ -17,6 +17,7 @@ pub(crate) fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         routes: RouteIds::new(),
         client_id: "client",
         username: Some("meter"),
+        matched: None,
         topic,
         properties: None,
         payload,

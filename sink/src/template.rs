@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use forebay_broker::record::Record;
+use forebay_broker::record::PublishRecord;
 use sonic_rs::{JsonValueTrait, LazyValue, PointerNode};
 
 /// Names that a capture can't have.
@@ -109,7 +109,7 @@ impl Template {
     /// Appends what the template stands for in `record`.
     pub(crate) fn render(
         &self,
-        record: &Record<'_>,
+        record: &PublishRecord<'_>,
         captured: &[&str],
         out: &mut Vec<u8>,
     ) -> Result<(), Missing> {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use forebay_broker::bus::ChunkBuilder;
+use forebay_broker::record::Record;
 
 const MAX: usize = 1000;
 
@@ -126,7 +127,9 @@ fn a_ticket_is_found_by_its_low_bits() {
 fn chunk(records: u32) -> Chunk {
     let mut builder = ChunkBuilder::new(4096);
     for _ in 0..records {
-        builder.push(&crate::route::tests::record("t", b"x")).unwrap();
+        builder
+            .push(&Record::Publish(crate::route::tests::record("t", b"x")))
+            .unwrap();
     }
     builder.finish(0, 0)
 }

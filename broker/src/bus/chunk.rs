@@ -4,7 +4,7 @@
 //! offset size   (all numbers little endian)
 //!      0    4  "FBC" and the version of this format, 1
 //!      4    2  worker that filled it
-//!      6    2  0, kept for flags
+//!      6    2  flags: bit 0 a record in it concerns the store; the others are 0
 //!      8    8  number among that worker's chunks, from 0
 //!     16    4  number of records
 //!     20    4  bytes of records that follow
@@ -20,6 +20,8 @@ use crate::record::{Record, RecordError};
 /// Bytes of a chunk before its records.
 pub const HEAD_BYTES: usize = 24;
 
+const CONCERNS_STORE: u16 = 1;
+
 const MAGIC: [u8; 4] = [b'F', b'B', b'C', 1];
 
 /// A finished chunk: cheap to clone, all clones share the bytes.
@@ -28,6 +30,7 @@ pub struct Chunk {
     worker: u16,
     number: u64,
     count: u32,
+    flags: u16,
     bytes: Bytes,
 }
 
@@ -50,7 +53,7 @@ impl Chunk {
             return Err(ChunkError::Magic(*magic));
         }
         let (worker, rest) = rest.split_first_chunk::<2>().ok_or(ChunkError::Length)?;
-        let (_flags, rest) = rest.split_first_chunk::<2>().ok_or(ChunkError::Length)?;
+        let (flags, rest) = rest.split_first_chunk::<2>().ok_or(ChunkError::Length)?;
         let (number, rest) = rest.split_first_chunk::<8>().ok_or(ChunkError::Length)?;
         let (count, rest) = rest.split_first_chunk::<4>().ok_or(ChunkError::Length)?;
         let (len, body) = rest.split_first_chunk::<4>().ok_or(ChunkError::Length)?;
@@ -61,6 +64,7 @@ impl Chunk {
             worker: u16::from_le_bytes(*worker),
             number: u64::from_le_bytes(*number),
             count: u32::from_le_bytes(*count),
+            flags: u16::from_le_bytes(*flags),
             bytes,
         })
     }
@@ -78,6 +82,11 @@ impl Chunk {
     /// Records in it.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Whether a record in it concerns the store: kept sessions, retained messages, QoS 2 packet ids.
+    pub fn concerns_store(&self) -> bool {
+        self.flags & CONCERNS_STORE != 0
     }
 
     /// Header and records as they travel.
@@ -134,6 +143,7 @@ pub struct ChunkBuilder {
     bytes: Vec<u8>,
     end: usize,
     count: u32,
+    flags: u16,
     max_bytes: usize,
 }
 
@@ -144,6 +154,7 @@ impl ChunkBuilder {
             bytes: Vec::new(),
             end: HEAD_BYTES,
             count: 0,
+            flags: 0,
             max_bytes: chunk_bytes,
         }
     }
@@ -160,6 +171,9 @@ impl ChunkBuilder {
         }
         self.bytes.resize(self.end, 0);
         record.write(&mut self.bytes);
+        if record.concerns_store() {
+            self.flags |= CONCERNS_STORE;
+        }
         let index = self.count;
         self.end = self.bytes.len();
         self.count += 1;
@@ -185,10 +199,11 @@ impl ChunkBuilder {
     pub fn finish(&mut self, worker: u16, number: u64) -> Chunk {
         self.bytes.resize(self.end, 0);
         let body = self.end - HEAD_BYTES;
+        let flags = std::mem::take(&mut self.flags);
         let fields: [&[u8]; 6] = [
             &MAGIC,
             &worker.to_le_bytes(),
-            &[0, 0],
+            &flags.to_le_bytes(),
             &number.to_le_bytes(),
             &self.count.to_le_bytes(),
             &(body as u32).to_le_bytes(),
@@ -203,6 +218,7 @@ impl ChunkBuilder {
             worker,
             number,
             count,
+            flags,
             bytes: self.take_bytes(),
         }
     }
@@ -228,10 +244,11 @@ mod tests {
     use super::*;
     use crate::classify::{Level, RouteIds};
     use crate::codec::QoS;
+    use crate::record::PublishRecord;
     use proptest::prelude::*;
 
     fn record<'a>(client_id: &'a str, payload: &'a [u8]) -> Record<'a> {
-        Record {
+        Record::Publish(PublishRecord {
             qos: QoS::AtLeastOnce,
             retain: false,
             level: Level::Kafka,
@@ -239,16 +256,21 @@ mod tests {
             arrival_ms: 5,
             generation: 1,
             routes: RouteIds::new(),
+            matched: None,
             client_id,
             username: None,
             topic: "t",
             properties: None,
             payload,
-        }
+        })
     }
 
     fn payloads(chunk: &Chunk) -> Vec<Vec<u8>> {
-        chunk.records().map(|r| r.unwrap().payload.to_vec()).collect()
+        let payload = |record| match record {
+            Ok(Record::Publish(record)) => record.payload.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        chunk.records().map(payload).collect()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The thread that reads the bus and appends to the log.
+//! The thread that reads the bus and appends to the log: all that waits, then one sync for all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,8 +20,9 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 /// How long it waits for room at a time before it looks whether it is to stop.
 const ROOM_TICK: Duration = Duration::from_millis(100);
 
-/// Appended chunks after which workers are woken though more waits to be read.
-const WAKE_EVERY: usize = 16;
+/// Appended chunks, and their bytes, after which the log is synced though more waits to be read.
+const GROUP_CHUNKS: usize = 64;
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why the reader ends.
 enum End {
@@ -46,7 +47,11 @@ pub(super) struct Reader {
     sequencer: Sequencer,
     /// Workers to be woken: many chunks, one wake-up.
     to_wake: Vec<bool>,
-    appended: usize,
+    /// Appended and not synced: worker, number and bytes.
+    group: Vec<(u16, u64, usize)>,
+    group_bytes: usize,
+    /// Chunks became durable since workers were woken.
+    durable: bool,
 }
 
 impl Reader {
@@ -58,7 +63,9 @@ impl Reader {
             shared,
             sequencer: Sequencer::new(workers),
             to_wake: vec![false; workers],
-            appended: 0,
+            group: Vec::new(),
+            group_bytes: 0,
+            durable: false,
         }
     }
 
@@ -69,6 +76,9 @@ impl Reader {
             if let Err(end) = self.step() {
                 break end;
             }
+        };
+        let end = match (end, self.sync()) {
+            (End::Stopped, Err(end)) | (end, _) => end,
         };
         self.wake();
         match end {
@@ -84,7 +94,7 @@ impl Reader {
         let now = Instant::now();
         let mut came = self.link.next(now)?;
         if matches!(came, Came::Nothing) {
-            self.wake();
+            self.sync()?;
             came = self.link.next(self.until(now)?)?;
         }
         match came {
@@ -142,22 +152,41 @@ impl Reader {
                 Err(error) => return Err(End::Log(error.to_string())),
             }
         }
-        let counters = &self.shared.counters;
-        counters.chunks.fetch_add(1, Relaxed);
-        counters.bytes.fetch_add(bytes as u64, Relaxed);
-        self.shared.set_appended(chunk.worker(), chunk.number() + 1);
-        self.shared.window.give_back(bytes);
-        self.mark(chunk.worker());
-        self.appended += 1;
-        if self.appended >= WAKE_EVERY {
-            self.wake();
+        self.group.push((chunk.worker(), chunk.number(), bytes));
+        self.group_bytes += bytes;
+        match self.group.len() >= GROUP_CHUNKS || self.group_bytes >= GROUP_BYTES {
+            true => self.sync(),
+            false => Ok(()),
         }
+    }
+
+    /// Makes durable what was appended and tells its senders. While a sync takes long, that nothing moves is no fault.
+    fn sync(&mut self) -> Result<(), End> {
+        if !self.group.is_empty() {
+            self.shared.set_waits_for_room(true);
+            let synced = self.log.sync();
+            self.shared.set_waits_for_room(false);
+            synced.map_err(|error| End::Log(error.to_string()))?;
+        }
+        self.group_bytes = 0;
+        let mut group = std::mem::take(&mut self.group);
+        for (worker, number, bytes) in group.drain(..) {
+            let counters = &self.shared.counters;
+            counters.chunks.fetch_add(1, Relaxed);
+            counters.bytes.fetch_add(bytes as u64, Relaxed);
+            self.shared.set_appended(worker, number + 1);
+            self.shared.window.give_back(bytes);
+            self.mark(worker);
+            self.durable = true;
+        }
+        self.group = group;
+        self.wake();
         Ok(())
     }
 
     /// The log is full. Nothing is taken from the bus meanwhile: the window fills and the workers stop reading.
     fn wait_room(&mut self, bytes: usize) -> Result<(), End> {
-        self.wake();
+        self.sync()?;
         self.shared.set_waits_for_room(true);
         let end = loop {
             match self.log.wait_room(bytes, ROOM_TICK) {
@@ -184,10 +213,9 @@ impl Reader {
 
     /// Wakes those whose chunks were appended, and those that the full window had refused.
     fn wake(&mut self) {
-        if self.appended > 0 && self.shared.room_came() {
+        if std::mem::take(&mut self.durable) && self.shared.room_came() {
             self.to_wake.fill(false);
         }
-        self.appended = 0;
         for (worker, wake) in self.to_wake.iter_mut().enumerate() {
             if std::mem::take(wake) {
                 self.shared.wake(worker as u16);

@@ -13,7 +13,7 @@ use std::thread::Thread;
 use super::*;
 use crate::classify::{Level, RouteIds};
 use crate::codec::QoS;
-use crate::record::Record;
+use crate::record::{PublishRecord, Record};
 use crate::spool::LogReader;
 use crate::spool::memory::{self, MemoryLog, MemoryReader};
 
@@ -175,7 +175,10 @@ impl Bench {
         let mut numbers = vec![Vec::new(); self.senders.len()];
         while let Some(entry) = self.reader.read(Duration::ZERO).unwrap() {
             for record in entry.chunk.records() {
-                assert_eq!(record.unwrap().client_id, format!("w{}", entry.chunk.worker()));
+                let Ok(Record::Publish(record)) = record else {
+                    panic!("{record:?}");
+                };
+                assert_eq!(record.client_id, format!("w{}", entry.chunk.worker()));
             }
             numbers[usize::from(entry.chunk.worker())].push(entry.chunk.number());
         }
@@ -216,7 +219,7 @@ fn filled(worker: usize, payload: usize) -> ChunkBuilder {
 }
 
 fn push(chunk: &mut ChunkBuilder, worker: usize, payload: usize) {
-    let record = Record {
+    let record = Record::Publish(PublishRecord {
         qos: QoS::AtLeastOnce,
         retain: false,
         level: Level::Kafka,
@@ -226,10 +229,11 @@ fn push(chunk: &mut ChunkBuilder, worker: usize, payload: usize) {
         routes: RouteIds::new(),
         client_id: &format!("w{worker}"),
         username: None,
+        matched: None,
         topic: "t",
         properties: None,
         payload: &vec![7; payload],
-    };
+    });
     chunk.push(&record).unwrap();
 }
 

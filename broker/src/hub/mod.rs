@@ -46,6 +46,8 @@ pub struct SubscriptionOptions {
     pub retain_as_published: bool,
     /// Its number for this subscription.
     pub subscription_id: Option<u32>,
+    /// Its session outlives its connection: what is sent to it is kept in the store too.
+    pub kept: bool,
 }
 
 impl SubscriptionOptions {
@@ -56,6 +58,7 @@ impl SubscriptionOptions {
             no_local: asked.no_local,
             retain_as_published: asked.retain_as_published,
             subscription_id,
+            kept: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl SubscriptionOptions {
             qos: self.qos,
             no_local: self.no_local,
             retain_as_published: self.retain_as_published,
+            kept: self.kept,
             ids: self.subscription_id.into_iter().collect(),
         }
     }
@@ -90,6 +94,8 @@ pub struct Match {
     pub no_local: bool,
     /// One of them wants RETAIN as published.
     pub retain_as_published: bool,
+    /// Its session outlives its connection.
+    pub kept: bool,
     /// Their identifiers [MQTT-3.3.4-4].
     pub ids: SubscriptionIds,
 }
@@ -99,6 +105,7 @@ impl Match {
         self.qos = self.qos.max(other.qos);
         self.no_local &= other.no_local;
         self.retain_as_published |= other.retain_as_published;
+        self.kept |= other.kept;
         self.ids.extend(other.ids);
     }
 }

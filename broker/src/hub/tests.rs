@@ -27,6 +27,7 @@ fn who(slot: u32) -> SubscriberId {
 
 fn options(qos: QoS, id: Option<u32>) -> SubscriptionOptions {
     SubscriptionOptions {
+        kept: false,
         qos,
         no_local: false,
         retain_as_published: false,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{AppendError, Entry, LogError, LogReader, LogStatus, LogWriter, Position};
+use super::{AppendError, Entry, LogError, LogReader, LogScan, LogStatus, LogWriter, Position};
 use crate::bus::Chunk;
 
 /// An empty log of at most `max_bytes`. With no reader nothing is kept: each consumer is to be made with
@@ -59,6 +59,16 @@ impl Kept {
     fn end(&self) -> u64 {
         self.first + u64::from(self.chunk.count())
     }
+
+    fn entry(&self, epoch: u64) -> Entry {
+        Entry {
+            first: Position {
+                epoch,
+                sequence: self.first,
+            },
+            chunk: self.chunk.clone(),
+        }
+    }
 }
 
 /// How far one reader has committed.
@@ -108,7 +118,7 @@ pub struct MemoryWriter {
 }
 
 impl LogWriter for MemoryWriter {
-    fn append(&self, chunk: &Chunk) -> Result<Position, AppendError> {
+    fn append(&mut self, chunk: &Chunk) -> Result<Position, AppendError> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(AppendError::Closed);
@@ -140,7 +150,11 @@ impl LogWriter for MemoryWriter {
         Ok(position)
     }
 
-    fn wait_room(&self, bytes: usize, timeout: Duration) -> Result<bool, AppendError> {
+    fn sync(&mut self) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError> {
         let mut state = self.shared.lock();
         state.writer_waiting = true;
         let (mut state, _) = self
@@ -185,7 +199,9 @@ impl MemoryLog {
         MemoryReader {
             shared: Arc::clone(&self.shared),
             reader,
+            begin: first,
             next: first,
+            saved: Vec::new(),
         }
     }
 
@@ -194,11 +210,11 @@ impl MemoryLog {
         let state = self.shared.lock();
         let oldest = state.kept.front();
         LogStatus {
-            chunks: state.kept.len(),
-            bytes: state.bytes,
-            max_bytes: self.shared.max_bytes,
+            bytes: state.bytes as u64,
+            max_bytes: self.shared.max_bytes as u64,
             records: oldest.map_or(0, |k| state.next_sequence - k.first),
             next_sequence: state.next_sequence,
+            durable_sequence: state.next_sequence,
             oldest: oldest.map_or(Duration::ZERO, |k| k.since.elapsed()),
             readers: state.cursors.len(),
         }
@@ -215,7 +231,9 @@ impl MemoryLog {
 pub struct MemoryReader {
     shared: Arc<Shared>,
     reader: u64,
+    begin: u64,
     next: u64,
+    saved: Vec<u8>,
 }
 
 impl LogReader for MemoryReader {
@@ -240,13 +258,7 @@ impl LogReader for MemoryReader {
             };
         };
         self.next = kept.end();
-        Ok(Some(Entry {
-            first: Position {
-                epoch: self.shared.epoch,
-                sequence: kept.first,
-            },
-            chunk: kept.chunk.clone(),
-        }))
+        Ok(Some(kept.entry(self.shared.epoch)))
     }
 
     fn seek(&mut self, sequence: u64) -> Result<(), LogError> {
@@ -271,6 +283,45 @@ impl LogReader for MemoryReader {
         cursor.committed = sequence;
         self.shared.release(&mut state);
         Ok(())
+    }
+
+    fn save(&mut self, state: &[u8]) -> Result<(), LogError> {
+        self.saved = state.to_vec();
+        Ok(())
+    }
+
+    fn state(&self) -> &[u8] {
+        &self.saved
+    }
+
+    fn begin(&self) -> u64 {
+        self.begin
+    }
+
+    fn scan(&self, sequence: u64) -> Result<Box<dyn LogScan>, LogError> {
+        Ok(Box::new(MemoryScan {
+            shared: Arc::clone(&self.shared),
+            next: sequence,
+        }))
+    }
+}
+
+/// A second look: what its reader has committed is gone.
+#[derive(Debug)]
+struct MemoryScan {
+    shared: Arc<Shared>,
+    next: u64,
+}
+
+impl LogScan for MemoryScan {
+    fn read(&mut self) -> Result<Option<Entry>, LogError> {
+        let state = self.shared.lock();
+        let at = state.kept.partition_point(|kept| kept.end() <= self.next);
+        let Some(kept) = state.kept.get(at) else {
+            return Ok(None);
+        };
+        self.next = kept.end();
+        Ok(Some(kept.entry(self.shared.epoch)))
     }
 }
 

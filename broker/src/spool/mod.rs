@@ -1,5 +1,5 @@
-//! The node's log: what the bus delivers is appended here, and every consumer (the sink, later the store) reads it
-//! by position. For now the log lives in memory ([`memory`]); the one on disk implements the same [`LogReader`].
+//! The node's log: what the bus delivers is appended here, and every consumer (the sink, the store) reads it by
+//! position. [`memory`] keeps it in memory; the spool on disk implements the same traits.
 
 pub mod memory;
 
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::bus::Chunk;
 
-/// Where a record stands in the log of this node: the epoch rises at each start, the sequence counts records in
-/// the order in which they were appended, from 0 in each epoch.
+/// Where a record stands in the log of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Rises at each start; at least the seconds since 1970.
+    /// Rises at each start; at least the seconds since 1970. The epoch in which the record was accepted.
     pub epoch: u64,
-    /// Number of the record within the epoch.
+    /// Number of the record in the log. Goes on over starts, but for a log that was lost: then it may begin anew, under
+    /// another epoch.
     pub sequence: u64,
 }
 
@@ -38,55 +38,88 @@ pub enum LogError {
         /// The sequence asked for.
         sequence: u64,
     },
+    /// A file of the log or of the cursor can't be read or written.
+    #[error("the log can't be read: {0}")]
+    Io(String),
 }
 
-/// One consumer's way of reading the log. Each consumer has its own cursor; a chunk is released when every consumer
-/// has committed past it.
+/// Greatest state that [`LogReader::save`] takes.
+pub const CURSOR_STATE_BYTES: usize = 60 * 1024;
+
+/// One consumer's way of reading the log. Each consumer has its own cursor; what all consumers have saved as done is
+/// released. Nothing is read that is not durable.
 pub trait LogReader: Send {
-    /// The next chunk, in order of appending. Waits up to `timeout` for one; `None` when none came.
+    /// The next chunk, in order of appending. Waits up to `timeout` for one; `None` when none came. What is damaged on
+    /// disk is left out (and counted): the next entry may begin at a later sequence than the last one ended.
     fn read(&mut self, timeout: Duration) -> Result<Option<Entry>, LogError>;
 
     /// Goes back (or on): the next [`LogReader::read`] gives the chunk that holds `sequence`.
     fn seek(&mut self, sequence: u64) -> Result<(), LogError>;
 
-    /// This consumer no longer needs what stands below `sequence`.
+    /// This consumer no longer needs what stands below `sequence`. Kept in memory until [`LogReader::save`].
     fn commit(&mut self, sequence: u64) -> Result<(), LogError>;
+
+    /// Makes durable what was committed, with `state` (at most [`CURSOR_STATE_BYTES`]) beside it; then it may be
+    /// released. Costs an fsync: at most once a second, and on stop.
+    fn save(&mut self, state: &[u8]) -> Result<(), LogError>;
+
+    /// The state that was saved last, in this run or the one before; empty when there is none.
+    fn state(&self) -> &[u8];
+
+    /// Where this consumer stood when it was opened: the first sequence that [`LogReader::read`] gives.
+    fn begin(&self) -> u64;
+
+    /// A second look at the log from `sequence` on, which has no cursor of its own: it holds nothing back, so what
+    /// it reads must be above what this consumer has saved.
+    fn scan(&self, sequence: u64) -> Result<Box<dyn LogScan>, LogError>;
+}
+
+/// A second look at what stands in the log.
+pub trait LogScan: Send {
+    /// The next chunk; `None` at the end of what is durable now. Does not wait.
+    fn read(&mut self) -> Result<Option<Entry>, LogError>;
 }
 
 /// Why a chunk can't be appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// There is no room until readers have committed more.
+    /// There is no room until readers have committed more, or until the disk has some.
     #[error("the log is full")]
     Full,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+    /// A write or fsync failed: what was not synced may be lost, and nothing more is taken.
+    #[error("the log can't be written: {0}")]
+    Io(String),
 }
 
-/// The one writer of the log: the bus's reader.
+/// The one writer of the log: the bus's reader. It appends all that waits, then syncs once.
 pub trait LogWriter: Send {
-    /// Appends all records of `chunk`; returns the position of the first. A chunk larger than the whole log is taken
-    /// when the log is empty.
-    fn append(&self, chunk: &Chunk) -> Result<Position, AppendError>;
+    /// Appends all records of `chunk`; returns the position of the first. It is not durable, and no reader sees it,
+    /// before [`LogWriter::sync`]. A chunk larger than the whole log is taken when the log is empty.
+    fn append(&mut self, chunk: &Chunk) -> Result<Position, AppendError>;
+
+    /// Makes all that was appended durable, in one write and one fdatasync, and shows it to the readers.
+    fn sync(&mut self) -> Result<(), AppendError>;
 
     /// Waits up to `timeout` for room for a chunk of `bytes`; true when there is.
-    fn wait_room(&self, bytes: usize, timeout: Duration) -> Result<bool, AppendError>;
+    fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError>;
 }
 
 /// How the log stands, for metrics and readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogStatus {
-    /// Chunks that are kept.
-    pub chunks: usize,
     /// Bytes that are kept.
-    pub bytes: usize,
+    pub bytes: u64,
     /// Bytes that may be kept.
-    pub max_bytes: usize,
+    pub max_bytes: u64,
     /// Records that are kept.
     pub records: u64,
-    /// Sequence that the next record will get: records appended since the start.
+    /// Sequence that the next record will get.
     pub next_sequence: u64,
+    /// Everything below is durable.
+    pub durable_sequence: u64,
     /// For how long the oldest chunk has been in the log; zero when there is none.
     pub oldest: Duration,
     /// Consumers that read it.

@@ -91,6 +91,7 @@ pub fn message(payload: &str, qos: QoS) -> Arc<Message> {
 
 pub fn to(qos: QoS, ids: &[u32]) -> Match {
     Match {
+        kept: false,
         who: SubscriberId {
             worker: 0,
             slot: 0,

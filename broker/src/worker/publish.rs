@@ -10,7 +10,7 @@ use super::state::{PendingWill, SessionRef, State};
 use crate::classify::{Class, Publisher};
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
-use crate::record::{HEAD_BYTES, Record};
+use crate::record::{HEAD_BYTES, PublishRecord, Record};
 use crate::session::{Delivered, Message, Request, Settled, Violation};
 
 /// What became of a PUBLISH that was read.
@@ -115,7 +115,7 @@ impl State {
             self.opened_ms = self.now_ms;
         }
         let properties = publish.properties.as_bytes();
-        let record = Record {
+        let record = Record::Publish(PublishRecord {
             qos: publish.qos,
             retain: publish.retain,
             level: class.level,
@@ -123,12 +123,13 @@ impl State {
             arrival_ms: self.wall_ms,
             generation: class.generation,
             routes: class.routes.clone(),
+            matched: None,
             client_id: from.client_id,
             username: from.username,
             topic: publish.topic,
             properties: (!properties.is_empty()).then_some(properties),
             payload: publish.payload,
-        };
+        });
         self.metrics.publish(publish.qos);
         self.open.push(&record).ok()
     }

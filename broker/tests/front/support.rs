@@ -15,6 +15,7 @@ use forebay_broker::codec::{
 };
 use forebay_broker::codec::{QoS, Reason, Version, Will};
 use forebay_broker::config::{Config, ListenerConfig};
+use forebay_broker::record::Record;
 use forebay_broker::spool::LogReader;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -140,7 +141,10 @@ impl TestBroker {
                 worker: chunk.worker(),
                 number: chunk.number(),
                 index: index as u32,
-                payload: record.unwrap().payload.to_vec(),
+                payload: match record.unwrap() {
+                    Record::Publish(record) => record.payload.to_vec(),
+                    Record::Session(_) => Vec::new(),
+                },
             })
             .collect()
     }

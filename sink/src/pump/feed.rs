@@ -2,7 +2,7 @@
 
 use forebay_broker::bus::chunk::HEAD_BYTES;
 use forebay_broker::classify::{Classify, Level, RouteIds};
-use forebay_broker::record::Record;
+use forebay_broker::record::{PublishRecord, Record};
 use forebay_broker::spool::Entry;
 
 use super::topic::{State, Topic, Via};
@@ -50,7 +50,9 @@ impl Pump {
                 number: chunk.number(),
                 index,
             };
-            self.accept(&record, origin);
+            if let Record::Publish(record) = record {
+                self.accept(&record, origin);
+            }
         }
         self.ledger.release(slot);
         Ok(())
@@ -69,7 +71,7 @@ impl Pump {
         u16::try_from(at).map_err(|_| "the log has more than 65,535 epochs".to_owned())
     }
 
-    fn accept(&mut self, record: &Record<'_>, origin: Origin) {
+    fn accept(&mut self, record: &PublishRecord<'_>, origin: Origin) {
         let asked_again;
         let routes: &RouteIds = if record.generation == self.parts.routes.generation() {
             &record.routes
@@ -110,7 +112,7 @@ impl Pump {
     }
 
     /// Finds topic and partition of a delivery and puts it in line.
-    fn dispatch(&mut self, record: &Record<'_>, mut delivery: Delivery, slot: u32) {
+    fn dispatch(&mut self, record: &PublishRecord<'_>, mut delivery: Delivery, slot: u32) {
         if delivery.route == NOWHERE {
             self.report(&delivery, true);
             return;
@@ -134,7 +136,7 @@ impl Pump {
     }
 
     /// Renders the key and finds the topic.
-    fn target(&mut self, record: &Record<'_>, delivery: &Delivery) -> Result<usize, String> {
+    fn target(&mut self, record: &PublishRecord<'_>, delivery: &Delivery) -> Result<usize, String> {
         let routes = &self.parts.routes;
         let route = routes.get(delivery.route).ok_or("no such route")?;
         let target = routes.target(route, record, &mut self.rendered);
@@ -153,7 +155,7 @@ impl Pump {
     }
 
     /// Puts a delivery in its lane, or in its topic's line if the partitions are not known. The key is rendered.
-    pub(super) fn place(&mut self, at: usize, mut delivery: Delivery, fresh: Option<&Record<'_>>) {
+    pub(super) fn place(&mut self, at: usize, mut delivery: Delivery, fresh: Option<&PublishRecord<'_>>) {
         let Some(topic) = self.table.get_mut(at) else {
             return;
         };
@@ -181,7 +183,7 @@ impl Pump {
         }
     }
 
-    fn push(&mut self, at: usize, delivery: Delivery, fresh: Option<&Record<'_>>) {
+    fn push(&mut self, at: usize, delivery: Delivery, fresh: Option<&PublishRecord<'_>>) {
         let now = self.now;
         let Some(state) = self.lanes.get_mut(at) else {
             return;
@@ -208,7 +210,7 @@ impl Pump {
 
     /// Sends the next record of a lane if it may go; true when it went. `fresh` is that record where it has just been
     /// read and its key rendered.
-    fn send_next(&mut self, at: usize, fresh: Option<&Record<'_>>) -> bool {
+    fn send_next(&mut self, at: usize, fresh: Option<&PublishRecord<'_>>) -> bool {
         let Some(state) = self.lanes.get(at) else {
             return false;
         };
@@ -245,9 +247,9 @@ impl Pump {
         };
         let read = match fresh {
             Some(_) => None,
-            None => bytes_of(&delivery.source, &self.ledger).and_then(|bytes| Record::read(bytes).ok()),
+            None => bytes_of(&delivery.source, &self.ledger).and_then(Record::read_publish),
         };
-        let Some(record) = fresh.or(read.as_ref().map(|(record, _)| record)) else {
+        let Some(record) = fresh.or(read.as_ref()) else {
             return false;
         };
         let prefix = self.epochs.get(usize::from(delivery.epoch));
@@ -341,7 +343,7 @@ pub(super) fn bytes_of<'a>(source: &'a Source, ledger: &'a Ledger) -> Option<&'a
 /// A delivery with all that it takes to send it.
 struct Parcel<'a> {
     delivery: &'a Delivery,
-    record: &'a Record<'a>,
+    record: &'a PublishRecord<'a>,
     topic: &'a str,
     partition: i32,
     opaque: usize,

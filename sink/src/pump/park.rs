@@ -166,8 +166,8 @@ impl Pump {
     fn place_again(&mut self, at: usize, waiting: VecDeque<Delivery>) {
         let routes = Arc::clone(&self.parts.routes);
         for delivery in waiting {
-            let read = bytes_of(&delivery.source, &self.ledger).and_then(|bytes| Record::read(bytes).ok());
-            if let (Some((record, _)), Some(route)) = (read, routes.get(delivery.route)) {
+            let read = bytes_of(&delivery.source, &self.ledger).and_then(Record::read_publish);
+            if let (Some(record), Some(route)) = (read, routes.get(delivery.route)) {
                 // It was rendered before: it can't be rejected now.
                 let _ = routes.target(route, &record, &mut self.rendered);
             }

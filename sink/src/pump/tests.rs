@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use forebay_broker::bus::{ChunkBuilder, Outcome};
 use forebay_broker::classify::{Classify, Publisher};
+use forebay_broker::record::Record;
 use forebay_broker::spool::{LogWriter, memory};
 use proptest::prelude::*;
 
@@ -91,7 +92,7 @@ impl Bench {
             let mut record = samples::record(topic, payload.as_bytes());
             record.level = class.level;
             record.routes = class.routes;
-            builder.push(&record).unwrap();
+            builder.push(&Record::Publish(record)).unwrap();
         }
         self.writer.append(&builder.finish(0, self.number)).unwrap();
         self.number += 1;
@@ -120,7 +121,7 @@ impl Bench {
     /// Turns until all is delivered or refused, and checks the books: nothing held, every report once.
     fn turn_to_end(&mut self) {
         self.turn_until("all is done", |bench| {
-            bench.pump.open == 0 && bench.log.status().chunks == 0
+            bench.pump.open == 0 && bench.log.status().records == 0
         });
         let mut seen = HashSet::new();
         assert!(
@@ -279,7 +280,7 @@ fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
         });
         bench.turn();
     }
-    assert_eq!(bench.log.status().chunks, 0, "the log goes on");
+    assert_eq!(bench.log.status().records, 0, "the log goes on");
     let good = bench.kafka.lock().unwrap().values("good");
     assert_eq!(good.len(), 200, "nothing of it was sent twice");
     assert!(bench.pump.not_ready().unwrap().contains("allow Write"));

@@ -54,7 +54,7 @@ fn many_devices_keep_their_order_and_the_log_is_released() {
     bench.flush();
     bench.wait_reports(10_000);
     assert_eq!(bench.refused(), 0);
-    bench.wait_for("the log is released", || bench.log.status().chunks == 0);
+    bench.wait_for("the log is released", || bench.log.status().records == 0);
     let seen = bench.consume("telemetry", all_of(10_000));
     assert_eq!(seen.len(), 10_000, "nothing failed: nothing stands there twice");
     let keys: Vec<&str> = devices.iter().map(String::as_str).collect();
@@ -109,7 +109,7 @@ fn what_no_route_can_place_is_refused_and_goes_nowhere_else() {
     bench.wait_reports(3);
     assert_eq!(bench.refused(), 2);
     assert_eq!(bench.consume("data-north", all_of(1))[0].key, "a");
-    bench.wait_for("the log is released", || bench.log.status().chunks == 0);
+    bench.wait_for("the log is released", || bench.log.status().records == 0);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn one_record_that_is_too_large_is_found_among_good_ones() {
     assert_eq!(bench.refused(), 1);
     let seen = bench.consume("telemetry", all_of(100));
     assert_in_order(&seen, &["a"], 100);
-    bench.wait_for("the log is released", || bench.log.status().chunks == 0);
+    bench.wait_for("the log is released", || bench.log.status().records == 0);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_batch_that_the_broker_calls_too_large_is_probed_record_by_record() {
     assert_eq!(bench.refused(), 1);
     let seen = bench.consume("telemetry", all_of(49));
     assert_eq!(seen.len(), 49);
-    bench.wait_for("the log is released", || bench.log.status().chunks == 0);
+    bench.wait_for("the log is released", || bench.log.status().records == 0);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_missing_topic_is_named_and_the_other_flows() {
     bench.wait_reports(2000);
     bench.wait_for("its share is full and its route closed", || !bench.is_open("b/x"));
     assert!(bench.is_open("a/x"));
-    bench.wait_for("the log goes on without it", || bench.log.status().chunks == 0);
+    bench.wait_for("the log goes on without it", || bench.log.status().records == 0);
     let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
     bench.cluster.topic_error("missing", none).unwrap();
     bench.cluster.create_topic("missing", 2, 1).ok();
@@ -183,7 +183,7 @@ fn a_broker_that_is_away_holds_up_its_topic_only() {
         bench.handle.status().reason.contains("headless")
     });
     bench.wait_reports(1 + number);
-    bench.wait_for("the log goes on without it", || bench.log.status().chunks == 0);
+    bench.wait_for("the log goes on without it", || bench.log.status().records == 0);
     bench.cluster.broker_up(2).unwrap();
     bench.wait_reports(500 + number);
     let seen = bench.consume("headless", all_of(500));

@@ -8,7 +8,7 @@ use forebay_broker::bus::{ChunkBuilder, Outcome, Report, Reports};
 use forebay_broker::classify::{Classify, Publisher};
 use forebay_broker::codec::QoS;
 use forebay_broker::fatal::FatalFlag;
-use forebay_broker::record::Record;
+use forebay_broker::record::{PublishRecord, Record};
 use forebay_broker::spool::{LogWriter, memory};
 use forebay_sink::{RouteConfig, Routes, Sink, SinkConfig, SinkHandle, compile};
 use rdkafka::ClientConfig;
@@ -116,7 +116,7 @@ impl Bench {
             username: None,
         };
         let class = self.routes.classify(publisher, topic);
-        let record = Record {
+        let record = Record::Publish(PublishRecord {
             qos: QoS::AtLeastOnce,
             retain: false,
             level: class.level,
@@ -125,11 +125,12 @@ impl Bench {
             generation: class.generation,
             routes: class.routes,
             client_id,
+            matched: None,
             username: None,
             topic,
             properties: None,
             payload,
-        };
+        });
         if self.builder.push(&record).is_err() {
             self.flush();
             self.builder.push(&record).unwrap();

@@ -96,7 +96,7 @@ fn a_full_log_fills_the_window_and_nothing_is_sent_again() {
         while taken < 12 && b.send(taken % 2).is_ok() {
             taken += 1;
         }
-        taken == 12 && b.log.status().chunks == 4 && b.handle.monitor().status().waits_for_room
+        taken == 12 && b.log.status().records == 4 && b.handle.monitor().status().waits_for_room
     });
     assert_eq!(bench.handle.monitor().status().in_flight_chunks, 8);
     let mut refused = filled(0, 10);
@@ -133,7 +133,7 @@ fn a_worker_that_the_full_window_refused_is_woken_by_anothers_progress() {
     let mut bench = Bench::new(2, &config(2, 3_600_000), one, no_fault());
     bench.drive("worker 0 fills the window", |b| {
         let _ = b.send(0);
-        b.handle.monitor().status().in_flight_chunks == 2 && b.log.status().chunks == 1
+        b.handle.monitor().status().in_flight_chunks == 2 && b.log.status().records == 1
     });
     assert!(!bench.senders[1].has_room(0));
     struct Flag(AtomicUsize);

@@ -1,13 +1,11 @@
-//! The record: one accepted publish as it stands in a chunk, on the bus and in the node's log.
-//!
-//! Written once, by the worker that accepted it, straight from the connection's read buffer; read as a view by all
-//! that come after. All numbers are little endian:
+//! An accepted publish as a record: kind 1.
 //!
 //! ```text
 //! offset size
 //!      0    4  length of the whole record, these four bytes included
-//!      4    1  kind: 1 = publish
-//!      5    1  bits 0-1 QoS, bit 2 RETAIN, bits 3-4 level, bit 5 a user name is present, bit 6 MQTT 5 properties
+//!      4    1  kind: 1
+//!      5    1  bits 0-1 QoS, bit 2 RETAIN, bits 3-4 level, bit 5 a user name is present, bit 6 MQTT 5 properties,
+//!              bit 7 subscriptions of kept sessions matched
 //!      6    2  number of route ids
 //!      8    8  time of arrival, milliseconds since 1970
 //!     16    4  generation of the route table that gave the route ids
@@ -16,24 +14,28 @@
 //!     24    2  length of the topic
 //!     26    2  packet id (0 at QoS 0)
 //!     28    4  length of the MQTT 5 properties
-//!     32       route ids (2 bytes each), client id, user name, topic, properties, payload
+//!     32       with bit 7: generation of the subscriptions it was matched against (8 bytes); then route ids
+//!              (2 bytes each), client id, user name, topic, properties, payload
 //! ```
 
 use crate::classify::{Level, RouteIds};
 use crate::codec::QoS;
+use crate::record::RecordError;
+use crate::record::read::{take, text, u8_at, u16_at, u32_at, u64_at};
 
 /// Bytes of a record before its variable part.
 pub const HEAD_BYTES: usize = 32;
 
-const KIND_PUBLISH: u8 = 1;
+pub(super) const KIND: u8 = 1;
 const RETAIN: u8 = 0x04;
 const HAS_USERNAME: u8 = 0x20;
 const HAS_PROPERTIES: u8 = 0x40;
+const MATCHED: u8 = 0x80;
 
 /// One accepted publish. Strings and payload are borrowed: from the connection's buffer when it is written, from the
 /// chunk when it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct PublishRecord<'a> {
     /// QoS of the publish as the device sent it.
     pub qos: QoS,
     /// The RETAIN flag as the device sent it.
@@ -48,6 +50,8 @@ pub struct Record<'a> {
     pub generation: u32,
     /// The routes that take it, by their number in that table; empty when no route does.
     pub routes: RouteIds,
+    /// Generation of the subscriptions that it was matched against, when subscriptions of kept sessions matched.
+    pub matched: Option<u64>,
     /// The client identifier of the publisher.
     pub client_id: &'a str,
     /// The user name it was let in under.
@@ -60,27 +64,22 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why bytes are not a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// The buffer ends before the record does.
-    #[error("the record is cut off")]
-    Truncated,
-    /// A kind, level, QoS or text that this version does not write.
-    #[error("the record holds a value that is not allowed: {0}")]
-    Invalid(&'static str),
-}
-
-impl<'a> Record<'a> {
+impl<'a> PublishRecord<'a> {
     /// Bytes that [`Record::write`] appends.
     pub fn encoded_len(&self) -> usize {
         HEAD_BYTES
+            + self.matched.map_or(0, |_| 8)
             + 2 * self.routes.len()
             + self.client_id.len()
             + self.username.map_or(0, str::len)
             + self.topic.len()
             + self.properties.map_or(0, <[u8]>::len)
             + self.payload.len()
+    }
+
+    /// Whether the store has something to do with it: kept sessions get it, it is retained, or its packet id is taken.
+    pub fn concerns_store(&self) -> bool {
+        self.matched.is_some() || self.retain || self.qos == QoS::ExactlyOnce
     }
 
     /// Appends the record to `out`. Names are at most 65,535 bytes, as MQTT has them.
@@ -96,6 +95,9 @@ impl<'a> Record<'a> {
         if self.properties.is_some() {
             flags |= HAS_PROPERTIES;
         }
+        if self.matched.is_some() {
+            flags |= MATCHED;
+        }
         let mut head = [0u8; HEAD_BYTES];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
@@ -105,7 +107,7 @@ impl<'a> Record<'a> {
             at += bytes.len();
         };
         put(&(self.encoded_len() as u32).to_le_bytes());
-        put(&[KIND_PUBLISH, flags]);
+        put(&[KIND, flags]);
         put(&(self.routes.len() as u16).to_le_bytes());
         put(&self.arrival_ms.to_le_bytes());
         put(&self.generation.to_le_bytes());
@@ -115,6 +117,9 @@ impl<'a> Record<'a> {
         put(&self.packet_id.to_le_bytes());
         put(&(self.properties.map_or(0, <[u8]>::len) as u32).to_le_bytes());
         out.extend_from_slice(&head);
+        if let Some(generation) = self.matched {
+            out.extend_from_slice(&generation.to_le_bytes());
+        }
         for route in &self.routes {
             out.extend_from_slice(&route.to_le_bytes());
         }
@@ -125,16 +130,8 @@ impl<'a> Record<'a> {
         out.extend_from_slice(self.payload);
     }
 
-    /// Reads the record at the start of `bytes` and returns it with the bytes that follow it.
-    pub fn read(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), RecordError> {
-        let (len, _) = u32_at(bytes)?;
-        let (whole, rest) = bytes
-            .split_at_checked(len as usize)
-            .ok_or(RecordError::Truncated)?;
-        Ok((Self::read_whole(whole)?, rest))
-    }
-
-    fn read_whole(bytes: &'a [u8]) -> Result<Record<'a>, RecordError> {
+    /// Reads one that fills `bytes`.
+    pub(super) fn read_whole(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let (_, bytes) = u32_at(bytes)?;
         let (kind, bytes) = u8_at(bytes)?;
         let (flags, bytes) = u8_at(bytes)?;
@@ -146,15 +143,19 @@ impl<'a> Record<'a> {
         let (topic_len, bytes) = u16_at(bytes)?;
         let (packet_id, bytes) = u16_at(bytes)?;
         let (properties_len, bytes) = u32_at(bytes)?;
-        if kind != KIND_PUBLISH {
+        if kind != KIND {
             return Err(RecordError::Invalid("kind"));
         }
+        let (matched, bytes) = match flags & MATCHED {
+            0 => (None, bytes),
+            _ => u64_at(bytes).map(|(generation, rest)| (Some(generation), rest))?,
+        };
         let (route_bytes, bytes) = take(bytes, 2 * usize::from(routes_count))?;
         let (client_id, bytes) = text(bytes, client_id_len)?;
         let (username, bytes) = text(bytes, username_len)?;
         let (topic, bytes) = text(bytes, topic_len)?;
         let (properties, payload) = take(bytes, properties_len as usize)?;
-        Ok(Record {
+        Ok(Self {
             qos: QoS::try_from(flags & 0x03).map_err(|_| RecordError::Invalid("QoS"))?,
             retain: flags & RETAIN != 0,
             level: Level::try_from((flags >> 3) & 0x03).map_err(|()| RecordError::Invalid("level"))?,
@@ -167,96 +168,12 @@ impl<'a> Record<'a> {
                 .iter()
                 .map(|pair| u16::from_le_bytes(*pair))
                 .collect(),
+            matched,
             client_id,
             username: (flags & HAS_USERNAME != 0).then_some(username),
             topic,
             properties: (flags & HAS_PROPERTIES != 0).then_some(properties),
             payload,
         })
-    }
-}
-
-fn take(bytes: &[u8], len: usize) -> Result<(&[u8], &[u8]), RecordError> {
-    bytes.split_at_checked(len).ok_or(RecordError::Truncated)
-}
-
-fn text(bytes: &[u8], len: u16) -> Result<(&str, &[u8]), RecordError> {
-    let (text, rest) = take(bytes, usize::from(len))?;
-    let text = std::str::from_utf8(text).map_err(|_| RecordError::Invalid("UTF-8"))?;
-    Ok((text, rest))
-}
-
-fn u8_at(bytes: &[u8]) -> Result<(u8, &[u8]), RecordError> {
-    bytes
-        .split_first()
-        .map(|(first, rest)| (*first, rest))
-        .ok_or(RecordError::Truncated)
-}
-
-fn u16_at(bytes: &[u8]) -> Result<(u16, &[u8]), RecordError> {
-    let (head, rest) = bytes.split_first_chunk().ok_or(RecordError::Truncated)?;
-    Ok((u16::from_le_bytes(*head), rest))
-}
-
-fn u32_at(bytes: &[u8]) -> Result<(u32, &[u8]), RecordError> {
-    let (head, rest) = bytes.split_first_chunk().ok_or(RecordError::Truncated)?;
-    Ok((u32::from_le_bytes(*head), rest))
-}
-
-fn u64_at(bytes: &[u8]) -> Result<(u64, &[u8]), RecordError> {
-    let (head, rest) = bytes.split_first_chunk().ok_or(RecordError::Truncated)?;
-    Ok((u64::from_le_bytes(*head), rest))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample() -> Record<'static> {
-        Record {
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            level: Level::Kafka,
-            packet_id: 7,
-            arrival_ms: 1_763_722_800_000,
-            generation: 3,
-            routes: RouteIds::from_slice(&[0, 9]),
-            client_id: "d7",
-            username: Some("meter"),
-            topic: "devices/d7/telemetry",
-            properties: Some(&[0x03, 0, 1, b'x']),
-            payload: b"21.5",
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_with_its_rest() {
-        let mut bytes = Vec::new();
-        sample().write(&mut bytes);
-        assert_eq!(bytes.len(), sample().encoded_len());
-        bytes.extend_from_slice(b"rest");
-        let (record, rest) = Record::read(&bytes).unwrap();
-        assert_eq!(record, sample());
-        assert_eq!(rest, b"rest");
-    }
-
-    #[test]
-    fn every_cut_is_an_error() {
-        let mut bytes = Vec::new();
-        sample().write(&mut bytes);
-        for end in 0..bytes.len() {
-            assert_eq!(Record::read(&bytes[..end]), Err(RecordError::Truncated));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 4..200)) {
-            let len = (bytes.len() as u32).to_le_bytes();
-            bytes[..4].copy_from_slice(&len);
-            let _ = Record::read(&bytes);
-        }
     }
 }
