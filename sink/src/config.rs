@@ -71,7 +71,7 @@ impl Default for SinkConfig {
             replication: 1,
             routes: Vec::new(),
             default_topic: "mqtt".to_owned(),
-            default_ack: Level::Kafka,
+            default_ack: Level::Spooled,
             max_topics: 1000,
             max_packet_bytes: 1000 * 1024,
             window_bytes: 32 * MIB,
@@ -137,7 +137,7 @@ impl Default for RouteConfig {
             topic: String::new(),
             key: None,
             value: Value::default(),
-            ack: Level::Kafka,
+            ack: Level::Spooled,
             headers: None,
             empty: Empty::default(),
             sink: true,
@@ -265,9 +265,6 @@ impl SinkConfig {
             "too small or too large",
             "at least 64 KiB per topic, not less in all than for one, and at most 64 GiB",
         );
-        if self.default_ack == Level::Spooled {
-            faults.push(spooled("kafka.default_ack"));
-        }
     }
 }
 
@@ -292,9 +289,6 @@ impl RouteConfig {
                 None
             }
         };
-        if self.ack == Level::Spooled {
-            faults.push(spooled(&format!("{at}.ack")));
-        }
         if !self.sink {
             return;
         }
@@ -341,14 +335,6 @@ impl RouteConfig {
     }
 }
 
-fn spooled(key: &str) -> Fault {
-    Fault::new(
-        key,
-        "\"spooled\" is not there yet: this version has no spool on disk",
-        "take \"kafka\" (the default) or \"received\"",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -378,7 +364,6 @@ mod tests {
         config.partitions = 0;
         config.default_topic = "a b".into();
         config.properties.insert("acks".into(), "1".into());
-        config.routes[0].ack = Level::Spooled;
         config.routes[0].topic = "{nobody}".into();
         config.routes[0].headers = Some(vec!["mqtt.colour".into()]);
         config.routes.push(RouteConfig {
@@ -391,20 +376,12 @@ mod tests {
             "kafka.properties.acks",
             "kafka.partitions",
             "kafka.default_topic",
-            "route[0].ack",
             "route[0].topic",
             "route[0].headers",
             "route[1].filter",
             "route[1].topic",
         ];
         assert_eq!(keys, expected);
-    }
-
-    #[test]
-    fn spooled_is_refused_with_a_clear_word() {
-        let mut config = good();
-        config.routes[0].ack = Level::Spooled;
-        assert!(config.faults()[0].to_string().contains("no spool on disk"));
     }
 
     #[test]

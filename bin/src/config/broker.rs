@@ -18,11 +18,12 @@ const ANY: i64 = u32::MAX as i64;
 
 const TLS_HINT: &str = "leave [listener.tls] out and end TLS in front of Forebay for now";
 const AUTH_HINT: &str = "leave it out; for now only `allow_anonymous` and the network decide who connects";
-const SPOOL_HINT: &str =
-    "leave it out; for now what waits for Kafka waits in memory (spool.memory_max_bytes)";
+const MIB: u64 = 1024 * 1024;
+/// No spool is greater: 1 PiB.
+const SPOOL_MOST: u64 = 1 << 50;
 
 /// Reads them all.
-pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf) {
+pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, Spool) {
     let node = root.section("node");
     let id = node.optional_text("id").unwrap_or_else(host_name);
     if !(1..=255).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
@@ -44,16 +45,16 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf) 
         listeners: read_listeners(root, anonymous, notices),
         limits: read_limits(root),
         bus: read_bus(root),
-        log_max_bytes: read_spool(root),
+        ..Config::default()
     };
-    (config, data_dir)
+    (config, data_dir, read_spool(root))
 }
 
 /// Adds what the broker itself finds wrong, at the place of the key that each fault names first.
 pub fn add_faults(config: &Config, given: &Table, faults: &Faults) {
     for text in config.faults() {
         let place = given.place_of(match text.split_whitespace().next().unwrap_or_default() {
-            "the" => "spool.memory_max_bytes",
+            "the" => "limits.max_packet_bytes",
             "workers" => "node.workers",
             path => path,
         });
@@ -185,12 +186,38 @@ fn read_limits(root: &Section<'_>) -> Limits {
     }
 }
 
-fn read_spool(root: &Section<'_>) -> usize {
+/// `[spool]`: the node's log on disk, and what is to be done when it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spool {
+    /// Bytes that it may take on disk.
+    pub max_bytes: u64,
+    /// Bytes of one file of it.
+    pub segment_bytes: u64,
+    /// MQTT 5 clients are told (0x97) instead of held.
+    pub reject: bool,
+    /// QoS 0 publishes are dropped instead of held.
+    pub drop_qos0: bool,
+    /// What one connection may add while the spool is more than half full.
+    pub client_share_bytes: u64,
+}
+
+fn read_spool(root: &Section<'_>) -> Spool {
     let spool = root.section("spool");
-    for key in ["max_bytes", "segment_bytes", "when_full", "qos0_when_full"] {
-        spool.not_built(key, SPOOL_HINT);
+    spool.removed(
+        "memory_max_bytes",
+        "the spool is on disk",
+        "set spool.max_bytes, the bytes that it may take there",
+    );
+    let max_bytes = spool.size("max_bytes", 16 * MIB..=SPOOL_MOST);
+    Spool {
+        max_bytes,
+        segment_bytes: spool.size("segment_bytes", MIB..=4096 * MIB),
+        reject: spool.choice("when_full", &[("block", false), ("reject", true)]),
+        drop_qos0: spool.choice("qos0_when_full", &[("block", false), ("drop", true)]),
+        client_share_bytes: spool
+            .optional_size("client_share_bytes", MIB..=SPOOL_MOST)
+            .unwrap_or((max_bytes / 64).max(MIB)),
     }
-    spool.bytes("memory_max_bytes")
 }
 
 fn read_bus(root: &Section<'_>) -> BusConfig {

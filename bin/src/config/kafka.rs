@@ -13,13 +13,14 @@ use super::value::Table;
 /// Greatest value of a number that has no bound of its own.
 const ANY: i64 = u32::MAX as i64;
 
+const UNDELIVERABLE_HINT: &str = "leave it out: what Kafka refuses for good is logged and counted for now";
+
 /// Reads them all; `None` where there is no `[kafka]`.
 pub fn read(root: &Section<'_>, max_packet_bytes: usize, notices: &mut Vec<String>) -> Option<SinkConfig> {
     let kafka = root.section("kafka");
-    kafka.not_built(
-        "dead_letter_topic",
-        "leave it out: what Kafka refuses for good is refused to its publisher and logged",
-    );
+    for key in ["dead_letter_topic", "quarantine_max_bytes"] {
+        kafka.not_built(key, UNDELIVERABLE_HINT);
+    }
     let config = SinkConfig {
         properties: read_properties(&kafka),
         create_topics: kafka.flag("create_topics"),
@@ -79,6 +80,7 @@ fn read_route(section: &Section<'_>) -> RouteConfig {
     } else {
         section.optional_text("topic").unwrap_or_default()
     };
+    section.not_built("undeliverable", UNDELIVERABLE_HINT);
     RouteConfig {
         name: section.optional_text("name").unwrap_or_default(),
         filter,
@@ -94,18 +96,10 @@ fn read_route(section: &Section<'_>) -> RouteConfig {
 
 fn read_ack(section: &Section<'_>, key: &'static str) -> Level {
     let choices = [
+        ("spooled", Level::Spooled),
         ("kafka", Level::Kafka),
         ("received", Level::Received),
-        ("spooled", Level::Spooled),
     ]
     .map(|(word, level)| (word, Some(level)));
-    let level = section.choice(key, &choices).unwrap_or(Level::Kafka);
-    if level == Level::Spooled {
-        section.fault(
-            key,
-            format!("`{}` = \"spooled\" is not built yet: there is no spool on disk", section.name(key)),
-            "write \"kafka\" (the default: acknowledged when Kafka has it) or \"received\" (at once, survives nothing)",
-        );
-    }
-    level
+    section.choice(key, &choices).unwrap_or(Level::Spooled)
 }

@@ -14,6 +14,7 @@ mod value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use broker::Spool;
 pub use fault::{Fault, Place, Refused};
 
 use fault::Faults;
@@ -28,8 +29,10 @@ const REFERENCE: &str = include_str!("../../../configs/reference.toml");
 pub struct Settings {
     /// The broker's part.
     pub broker: forebay_broker::config::Config,
-    /// Where files are to be kept.
+    /// Where spool, store and quarantine are kept.
     pub data_dir: PathBuf,
+    /// The node's log on disk.
+    pub spool: Spool,
     /// The way into Kafka; without it this is a plain broker.
     pub kafka: Option<SinkConfig>,
     /// Metrics and health over HTTP.
@@ -128,13 +131,14 @@ fn uncommented(text: &str) -> String {
 
 fn read(root: &Section<'_>) -> Settings {
     let mut notices = Vec::new();
-    let (broker, data_dir) = broker::read(root, &mut notices);
+    let (broker, data_dir, spool) = broker::read(root, &mut notices);
     let kafka = kafka::read(root, broker.limits.max_packet_bytes, &mut notices);
     let admin = root.section("admin");
     let log = root.section("log");
     Settings {
         broker,
         data_dir,
+        spool,
         kafka,
         admin: read_admin(&admin),
         log: Log {

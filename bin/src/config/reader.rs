@@ -159,17 +159,25 @@ impl<'a> Section<'a> {
     /// A size: bytes as an integer, or a text such as "64MiB".
     pub fn bytes(&self, key: &'static str) -> usize {
         self.read(key, |value| {
-            let expected = || "a size such as 65536 or \"64MiB\"".to_owned();
-            let bytes = match value {
-                Value::Integer(number) => u64::try_from(*number).map_err(|_| expected())?,
-                Value::Text(text) | Value::Env(text) => text
-                    .parse::<bytesize::ByteSize>()
-                    .map_err(|_| expected())?
-                    .as_u64(),
-                _ => return Err(expected()),
-            };
-            usize::try_from(bytes).map_err(|_| expected())
+            size(value)
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .ok_or_else(|| SIZE.to_owned())
         })
+    }
+
+    /// A size within `range`, in bytes.
+    pub fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
+        self.read(key, |value| {
+            let show = |bytes: u64| bytesize::ByteSize(bytes).display().iec();
+            size(value)
+                .filter(|bytes| range.contains(bytes))
+                .ok_or_else(|| format!("{SIZE}, from {} to {}", show(*range.start()), show(*range.end())))
+        })
+    }
+
+    /// A size that may be left out.
+    pub fn optional_size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.given(key).map(|_| self.size(key, range))
     }
 
     /// One of the words in `choices`.
@@ -238,6 +246,14 @@ impl<'a> Section<'a> {
                 format!("`{}` is not built yet", self.name(key)),
                 hint,
             );
+        }
+    }
+
+    /// A key of an earlier version: refused, with what takes its place.
+    pub fn removed(&self, key: &'static str, why: &str, hint: &str) {
+        if self.has(key) {
+            self.asked.borrow_mut().push(key);
+            self.fault(key, format!("`{}` was removed: {why}", self.name(key)), hint);
         }
     }
 
@@ -381,6 +397,17 @@ impl Drop for Section<'_> {
                 hint,
             );
         }
+    }
+}
+
+/// What a size looks like.
+const SIZE: &str = "a size such as 65536 or \"64MiB\"";
+
+fn size(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::Text(text) | Value::Env(text) => Some(text.parse::<bytesize::ByteSize>().ok()?.as_u64()),
+        _ => None,
     }
 }
 

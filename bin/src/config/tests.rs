@@ -61,7 +61,6 @@ fn the_reference_agrees_with_the_defaults_of_the_broker() {
         format!("{:#?}", settings.broker.bus),
         format!("{:#?}", broker.bus)
     );
-    assert_eq!(settings.broker.log_max_bytes, broker.log_max_bytes);
     assert_eq!(settings.broker.workers, broker.workers);
 }
 
@@ -109,7 +108,7 @@ fn the_main_configuration_is_fit() {
         ("devices/{device_id}/#", "telemetry")
     );
     assert!(route.sink && route.key.is_none() && route.headers.is_none());
-    assert_eq!((route.ack, route.value), (Level::Kafka, Value::Raw));
+    assert_eq!((route.ack, route.value), (Level::Spooled, Value::Raw));
 }
 
 #[test]
@@ -152,7 +151,7 @@ receive_maximum = 0
 "bootstrap.servers" = "k:9092"
 [[route]]
 topic = "t"
-ack = "spooled"
+ack = "synced"
 [tsl]
 "#;
     let found = faults(text);
@@ -200,15 +199,6 @@ fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
             "[[listener]]\nmount_point = \"a\"",
             "[[listener]]\nmount_point = \"\"",
         ),
-        ("[spool]\nmax_bytes = \"1GiB\"", "[spool]\nmax_bytes = 0"),
-        (
-            "[spool]\nwhen_full = \"reject\"",
-            "[spool]\nwhen_full = \"block\"",
-        ),
-        (
-            "[spool]\nqos0_when_full = \"drop\"",
-            "[spool]\nqos0_when_full = \"block\"",
-        ),
         (
             "[limits]\ntopic_alias_maximum = 3",
             "[limits]\ntopic_alias_maximum = 0",
@@ -226,6 +216,45 @@ fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
         );
         assert!(given(off).is_ok(), "{off}: {:?}", given(off).unwrap_err());
     }
+}
+
+#[test]
+fn the_spool_has_its_size_and_its_rules() {
+    let spool = given("").unwrap().spool;
+    let mib = 1024 * 1024;
+    let expected = Spool {
+        max_bytes: 10 * 1024 * mib,
+        segment_bytes: 64 * mib,
+        reject: false,
+        drop_qos0: false,
+        client_share_bytes: 160 * mib,
+    };
+    assert_eq!(spool, expected);
+    let text = "[spool]\nmax_bytes = \"32MiB\"\nwhen_full = \"reject\"\nqos0_when_full = \"drop\"\n";
+    let spool = given(text).unwrap().spool;
+    assert!(spool.reject && spool.drop_qos0);
+    assert_eq!(spool.client_share_bytes, mib, "a 64th, but at least 1 MiB");
+    let spool = given("[spool]\nclient_share_bytes = \"2MiB\"\n").unwrap().spool;
+    assert_eq!(spool.client_share_bytes, 2 * mib);
+    let faults = given("[spool]\nmax_bytes = 1\n").unwrap_err();
+    assert!(
+        faults[0].text.contains("from 16.0 MiB to 1.0 PiB, not 1"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn what_was_removed_is_refused_with_what_takes_its_place() {
+    let fault = given("[spool]\nmemory_max_bytes = \"64MiB\"\n")
+        .unwrap_err()
+        .remove(0);
+    assert_eq!(fault.place, Place::Line(2));
+    assert!(
+        fault.text.contains("was removed") && fault.hint.contains("spool.max_bytes"),
+        "{fault:?}"
+    );
+    let fault = given("[spool]\nno_such_key = 1\n").unwrap_err().remove(0);
+    assert!(!fault.hint.contains("memory_max_bytes"), "{fault:?}");
 }
 
 #[test]
