@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
 use crate::spool::memory::{self, MemoryLog};
 use crate::spool::{LogReader, LogStatus};
-use crate::worker::{self, Mailbox, Shared, Stage};
+use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
 /// How often a stop looks whether all is decided.
 const STOP_POLL: Duration = Duration::from_millis(5);
@@ -84,13 +84,20 @@ impl Broker {
             .filter_map(|id| reports.slot(id))
             .map(|slot| Arc::new(Mailbox::new(slot)))
             .collect();
-        let hub = Hub::new(&config.limits);
+        let hub = Hub::new(&config.limits, first_generation(epoch));
         let permits = Arc::new(Semaphore::new(
             config.limits.max_connections.min(Semaphore::MAX_PERMITS),
         ));
-        let shared = Arc::new(Shared::new(
-            config, classify, auth, hub, mailboxes, reports, fatal,
-        ));
+        let shared = Arc::new(Shared::new(Parts {
+            config,
+            classify,
+            auth,
+            hub,
+            mailboxes,
+            reports,
+            fatal,
+            epoch,
+        }));
         let workers = senders
             .into_iter()
             .enumerate()
@@ -178,6 +185,12 @@ impl Broker {
         }
         Stopped { undecided }
     }
+}
+
+/// Where the generations of the subscriptions begin: above those of earlier starts, of which each had fewer than a
+/// million changes for each millisecond that it ran.
+fn first_generation(epoch: u64) -> u64 {
+    epoch << 20
 }
 
 /// Milliseconds since 1970: rises from start to start as long as the clock does.

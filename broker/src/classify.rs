@@ -66,7 +66,7 @@ pub trait Classify: Send + Sync + 'static {
     fn is_open(&self, class: &Class) -> bool;
 }
 
-/// Takes everything at one level and sends it nowhere: the broker on its own.
+/// Takes everything at level `spooled` and sends it nowhere: the broker on its own.
 #[derive(Debug, Clone, Copy)]
 pub struct NoRoutes;
 
@@ -78,7 +78,7 @@ impl Classify for NoRoutes {
     fn classify(&self, _publisher: Publisher<'_>, _topic: &str) -> Class {
         Class {
             generation: 0,
-            level: Level::Received,
+            level: Level::Spooled,
             routes: RouteIds::new(),
         }
     }

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod record;
 pub mod session;
 pub mod spool;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod worker;

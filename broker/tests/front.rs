@@ -65,6 +65,61 @@ fn at_level_received_the_acknowledgement_does_not_wait() {
 }
 
 #[test]
+fn at_level_spooled_only_what_the_log_has_is_acknowledged() {
+    let broker = TestBroker::start(
+        |config| {
+            config.workers = 1;
+            config.bus.chunk_bytes = 4 * 1024;
+            config.limits.max_packet_bytes = 2 * 1024;
+            config.log_max_bytes = 16 * 1024;
+        },
+        Level::Spooled,
+    );
+    let mut client = Client::connect(&broker, "d1", Version::V311);
+    client.publish("t", b"x", QoS::ExactlyOnce, 1);
+    assert_eq!(client.receive(), Received::Pubrec(1, Reason::Success));
+    assert_eq!(broker.records(1).len(), 1);
+    // The log takes no more than its bound, while the window of the bus has room for all of them.
+    let count = 100;
+    for id in 2..2 + count {
+        client.publish("t", &[7; 1024], QoS::AtLeastOnce, id);
+    }
+    let before = client.drain_pubacks(Duration::from_millis(300));
+    assert!(
+        before > 0 && before < 16,
+        "{before} acknowledged, the log has room for 16"
+    );
+    let mut seen = 0;
+    while seen < count {
+        seen += broker.commit_some(Duration::from_secs(5)) as u16;
+    }
+    let after = client.drain_pubacks_until(count - before, Duration::from_secs(5));
+    assert_eq!(before + after, count);
+    broker.stop();
+}
+
+#[test]
+fn a_client_that_mixes_levels_is_acknowledged_in_its_order() {
+    let broker = TestBroker::start(|_| {}, Level::Spooled);
+    let mut client = Client::connect(&broker, "d1", Version::V311);
+    for (id, topic) in (1..).zip(["kafka/a", "spooled/a", "received/a", "kafka/b", "spooled/b"]) {
+        client.publish(topic, &[id as u8], QoS::AtLeastOnce, id);
+    }
+    let records = broker.records(5);
+    client.expect_silence(Duration::from_millis(100));
+    broker.report(&records[0], Outcome::InKafka);
+    for id in 1..=3 {
+        assert_eq!(client.receive(), Received::Puback(id, Reason::Success));
+    }
+    client.expect_silence(Duration::from_millis(100));
+    broker.report(&records[3], Outcome::InKafka);
+    for id in 4..=5 {
+        assert_eq!(client.receive(), Received::Puback(id, Reason::Success));
+    }
+    broker.stop();
+}
+
+#[test]
 fn a_route_that_is_closed_holds_its_publishers_only_and_pings_are_answered_behind_it() {
     let broker = TestBroker::start(|_| {}, Level::Received);
     broker.set_open(false); // closes what is published under `stuck/`

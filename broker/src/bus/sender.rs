@@ -93,7 +93,12 @@ impl BusSender {
         Ok(number)
     }
 
-    /// Chunks of this worker that stand in the log, counted from the first: those with a lower number than this. After
+    /// The number that the next chunk gets.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Chunks of this worker that stand in the log, durably, counted from the first: those with a lower number than this. After
     /// the bus has died it does not rise any more.
     pub fn appended(&self) -> u64 {
         if self.shared.is_dead() {

@@ -125,11 +125,13 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Nothing subscribed, nothing retained.
-    pub fn new(limits: &Limits) -> Self {
+    /// Nothing subscribed, nothing retained. The subscriptions begin with `first_generation`, which must be above that of
+    /// any earlier run whose records are still of use, and rises by one with each change.
+    pub fn new(limits: &Limits, first_generation: u64) -> Self {
+        let subscriptions = Subscriptions::new(first_generation);
         Self {
             shared: Arc::new(Shared {
-                subscriptions: Arc::default(),
+                subscriptions: Arc::new(ArcSwap::from_pointee(subscriptions)),
                 writer: Mutex::default(),
                 retained: Mutex::new(Retained::new(
                     limits.max_retained_messages,
@@ -139,23 +141,40 @@ impl Hub {
         }
     }
 
-    /// Changes the subscriptions. A tree is cloned by its root, so this costs the path that is changed.
-    fn write<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> T {
+    /// Changes the subscriptions. A tree is cloned by its root, so this costs the path that is changed. Returns the
+    /// generation that has the change, along with the result.
+    fn write<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> (T, u64) {
         let _one_at_a_time = self.shared.writer.lock().unwrap_or_else(|e| e.into_inner());
         let mut next = Subscriptions::clone(&self.shared.subscriptions.load());
+        next.begin_generation();
+        let generation = next.generation();
         let result = change(&mut next);
         self.shared.subscriptions.store(Arc::new(next));
-        result
+        (result, generation)
     }
 
-    /// Enters or replaces a subscription; true when it is new. The filter was checked when it was decoded.
-    pub fn subscribe(&self, filter: &str, who: SubscriberId, options: SubscriptionOptions) -> bool {
+    /// Enters or replaces a subscription: whether it is new, and the first generation that has it. The filter was
+    /// checked when it was decoded.
+    pub fn subscribe(&self, filter: &str, who: SubscriberId, options: SubscriptionOptions) -> (bool, u64) {
         self.write(|subscriptions| subscriptions.insert(filter, who, options))
     }
 
-    /// Removes a subscription; false when there was none.
-    pub fn unsubscribe(&self, filter: &str, who: SubscriberId) -> bool {
-        self.shared.subscriptions.load().contains(filter, who) && self.write(|s| s.remove(filter, who))
+    /// Enters many subscriptions in one change.
+    pub fn subscribe_all<'a>(&self, all: impl Iterator<Item = (&'a str, SubscriberId, SubscriptionOptions)>) {
+        self.write(|subscriptions| {
+            for (filter, who, options) in all {
+                subscriptions.insert(filter, who, options);
+            }
+        });
+    }
+
+    /// Removes a subscription: the first generation that does not have it; `None` when there was none.
+    pub fn unsubscribe(&self, filter: &str, who: SubscriberId) -> Option<u64> {
+        if !self.shared.subscriptions.load().contains(filter, who) {
+            return None; // only `who` itself changes its subscriptions, one change after the other
+        }
+        let (_, generation) = self.write(|subscriptions| subscriptions.remove(filter, who));
+        Some(generation)
     }
 
     /// Removes all subscriptions of a session that is gone.
@@ -191,6 +210,15 @@ impl Hub {
         self.lock_retained().set(message)
     }
 
+    /// Keeps messages of an earlier run. Returns how many found no room, because a limit is lower now.
+    pub fn restore_retained(&self, messages: Vec<Arc<Message>>) -> usize {
+        let mut retained = self.lock_retained();
+        messages
+            .into_iter()
+            .filter(|message| retained.set(message.clone()).is_err())
+            .count()
+    }
+
     /// Up to `limit` retained messages for a filter. The walk is outside the lock.
     pub fn retained(&self, filter: &str, limit: usize) -> Vec<Arc<Message>> {
         let retained = self.lock_retained().clone();
@@ -211,11 +239,13 @@ pub struct HubReader {
 }
 
 impl HubReader {
-    /// Appends who is to get a message on `topic`, each subscriber once.
-    pub fn matches(&mut self, topic: &str, into: &mut Vec<Match>) {
+    /// Appends who is to get a message on `topic`, each subscriber once. Returns the generation of the subscriptions
+    /// that said so.
+    pub fn matches(&mut self, topic: &str, into: &mut Vec<Match>) -> u64 {
         let subscriptions = self.subscriptions.load();
         if !subscriptions.is_empty() {
             subscriptions.matches(topic, into);
         }
+        subscriptions.generation()
     }
 }

@@ -24,6 +24,7 @@ struct Node {
 pub struct Subscriptions {
     root: Arc<Node>,
     count: usize,
+    generation: u64,
 }
 
 /// A filter taken apart: the levels in front of a `#`, and whether there is one.
@@ -56,6 +57,24 @@ impl<'a> Levels<'a> {
 }
 
 impl Subscriptions {
+    /// None yet.
+    pub fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            ..Self::default()
+        }
+    }
+
+    /// Which version of the subscriptions this is.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What follows is a change.
+    pub fn begin_generation(&mut self) {
+        self.generation += 1;
+    }
+
     /// Subscriptions in all.
     pub fn len(&self) -> usize {
         self.count

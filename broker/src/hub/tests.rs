@@ -44,6 +44,7 @@ fn message(topic: &str, payload: &str) -> Arc<Message> {
         retain: true,
         publisher: None,
         expires_at_ms: None,
+        origin: None,
     })
 }
 
@@ -132,17 +133,19 @@ proptest! {
 
 #[test]
 fn overlapping_filters_give_one_message_with_the_greatest_qos_and_all_identifiers() {
-    let hub = Hub::new(&Limits::default());
+    let hub = Hub::new(&Limits::default(), 100);
     let mut reader = hub.reader();
-    assert!(hub.subscribe("a/+", who(1), options(QoS::AtMostOnce, Some(5))));
-    assert!(hub.subscribe("a/#", who(1), options(QoS::ExactlyOnce, Some(6))));
-    assert!(hub.subscribe("a/b", who(2), options(QoS::AtLeastOnce, None)));
-    assert!(
-        !hub.subscribe("a/b", who(2), options(QoS::AtMostOnce, None)),
+    let subscribe = |filter, slot, qos, id| hub.subscribe(filter, who(slot), options(qos, id));
+    assert_eq!(subscribe("a/+", 1, QoS::AtMostOnce, Some(5)), (true, 101));
+    assert_eq!(subscribe("a/#", 1, QoS::ExactlyOnce, Some(6)), (true, 102));
+    assert_eq!(subscribe("a/b", 2, QoS::AtLeastOnce, None), (true, 103));
+    assert_eq!(
+        subscribe("a/b", 2, QoS::AtMostOnce, None),
+        (false, 104),
         "replaced"
     );
     let mut found = Vec::new();
-    reader.matches("a/b", &mut found);
+    assert_eq!(reader.matches("a/b", &mut found), 104);
     assert_eq!(found.len(), 2);
     let (first, second) = (&found[0], &found[1]);
     assert_eq!((first.who, first.qos), (who(1), QoS::ExactlyOnce));
@@ -151,10 +154,10 @@ fn overlapping_filters_give_one_message_with_the_greatest_qos_and_all_identifier
     assert_eq!((second.who, second.qos), (who(2), QoS::AtMostOnce));
 
     hub.remove_all(["a/+", "a/#"].into_iter(), who(1));
-    assert!(hub.unsubscribe("a/b", who(2)));
-    assert!(!hub.unsubscribe("a/b", who(2)));
+    assert_eq!(hub.unsubscribe("a/b", who(2)), Some(106));
+    assert_eq!(hub.unsubscribe("a/b", who(2)), None);
     found.clear();
-    reader.matches("a/b", &mut found);
+    assert_eq!(reader.matches("a/b", &mut found), 106);
     assert!(found.is_empty() && hub.subscriptions() == 0);
 }
 
@@ -229,7 +232,7 @@ fn the_session_left_longest_ago_goes_first() {
 
 #[test]
 fn a_reader_sees_what_was_entered_before() {
-    let hub = Hub::new(&Limits::default());
+    let hub = Hub::new(&Limits::default(), 100);
     let mut readers: Vec<_> = (0..4).map(|_| hub.reader()).collect();
     let writers: Vec<_> = (0..4)
         .map(|worker| {
@@ -241,7 +244,7 @@ fn a_reader_sees_what_was_entered_before() {
                         slot,
                         generation: 1,
                     };
-                    assert!(hub.subscribe("a/b", who, options(QoS::AtMostOnce, None)));
+                    assert!(hub.subscribe("a/b", who, options(QoS::AtMostOnce, None)).0);
                 }
             })
         })

@@ -11,7 +11,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use publish::{HEAD_BYTES, PublishRecord};
+pub use publish::{HEAD_BYTES, MATCHED_BYTES, PublishRecord};
 pub use session::{Change, Open, SessionRecord, WillRecord};
 
 /// One record. Strings and payloads are borrowed: from the connection's buffer when it is written, from the chunk when
@@ -22,6 +22,20 @@ pub enum Record<'a> {
     Publish(PublishRecord<'a>),
     /// A change of a kept session.
     Session(SessionRecord<'a>),
+}
+
+/// Names a record for good: its chunk stands in the log as the worker made it, so that a record is known by the same
+/// name when it is accepted, when it is read from the log, and after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The epoch in which it was accepted.
+    pub epoch: u64,
+    /// The worker that accepted it.
+    pub worker: u16,
+    /// Number of its chunk among that worker's chunks of this epoch.
+    pub number: u64,
+    /// Its index in the chunk.
+    pub index: u32,
 }
 
 /// Why bytes are not a record.

@@ -26,6 +26,9 @@ use crate::record::read::{take, text, u8_at, u16_at, u32_at, u64_at};
 /// Bytes of a record before its variable part.
 pub const HEAD_BYTES: usize = 32;
 
+/// Bytes more that a record has that matched subscriptions of kept sessions.
+pub const MATCHED_BYTES: usize = 8;
+
 pub(super) const KIND: u8 = 1;
 const RETAIN: u8 = 0x04;
 const HAS_USERNAME: u8 = 0x20;
@@ -68,7 +71,7 @@ impl<'a> PublishRecord<'a> {
     /// Bytes that [`Record::write`] appends.
     pub fn encoded_len(&self) -> usize {
         HEAD_BYTES
-            + self.matched.map_or(0, |_| 8)
+            + self.matched.map_or(0, |_| MATCHED_BYTES)
             + 2 * self.routes.len()
             + self.client_id.len()
             + self.username.map_or(0, str::len)

@@ -2,6 +2,7 @@
 
 use crate::codec::{Properties, PropertiesBuf, Property, Publish, QoS, Will};
 use crate::hub::SubscriberId;
+use crate::record::{Origin, WillRecord};
 
 /// What a message costs beside its text and bytes, for the bounds on queues.
 const OVERHEAD_BYTES: usize = 64;
@@ -21,13 +22,20 @@ pub struct Message {
     pub retain: bool,
     /// Who published it, for No Local; `None` for the broker itself.
     pub publisher: Option<SubscriberId>,
-    /// When it is of no use any more.
+    /// When it is of no use any more, on the broker's clock.
     pub expires_at_ms: Option<u64>,
+    /// The record it came from; `None` for what stands in no log.
+    pub origin: Option<Origin>,
 }
 
 impl Message {
     /// Copies a publish out of its read buffer.
-    pub fn from_publish(publish: &Publish<'_>, publisher: Option<SubscriberId>, now_ms: u64) -> Self {
+    pub fn from_publish(
+        publish: &Publish<'_>,
+        publisher: Option<SubscriberId>,
+        origin: Option<Origin>,
+        now_ms: u64,
+    ) -> Self {
         let expiry_s = publish.properties.message_expiry_s();
         Self {
             topic: publish.topic.into(),
@@ -39,6 +47,7 @@ impl Message {
             retain: publish.retain,
             publisher,
             expires_at_ms: expiry_s.map(|s| now_ms.saturating_add(u64::from(s) * 1_000)),
+            origin,
         }
     }
 
@@ -106,6 +115,30 @@ impl WillMessage {
             qos: will.qos,
             retain: will.retain,
             delay_s: will.properties.will_delay_s().unwrap_or(0),
+        }
+    }
+
+    /// As it stood in a record.
+    pub fn from_record(will: &WillRecord<'_>) -> Self {
+        Self {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            properties: (!will.properties.is_empty()).then(|| will.properties.into()),
+            qos: will.qos,
+            retain: will.retain,
+            delay_s: will.delay_s,
+        }
+    }
+
+    /// As it stands in a record.
+    pub fn as_record(&self) -> WillRecord<'_> {
+        WillRecord {
+            qos: self.qos,
+            retain: self.retain,
+            delay_s: self.delay_s,
+            topic: &self.topic,
+            properties: self.properties.as_deref().unwrap_or_default(),
+            payload: &self.payload,
         }
     }
 

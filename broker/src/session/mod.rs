@@ -25,6 +25,7 @@ pub use event::{
     Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
 };
 pub use message::{Message, WillMessage};
+pub use receive::fingerprint;
 
 use crate::codec::{Packet, PacketId, Properties, Reason, Suback, Subscription, Version};
 use crate::hub::Match;

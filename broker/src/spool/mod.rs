@@ -2,10 +2,12 @@
 //! position. [`memory`] keeps it in memory; the spool on disk implements the same traits.
 
 pub mod memory;
+pub mod pressure;
 
 use std::time::Duration;
 
 use crate::bus::Chunk;
+pub use pressure::Pressure;
 
 /// Where a record stands in the log of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

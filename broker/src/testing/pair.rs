@@ -86,6 +86,7 @@ pub fn message(payload: &str, qos: QoS) -> Arc<Message> {
         retain: false,
         publisher: None,
         expires_at_ms: None,
+        origin: None,
     })
 }
 

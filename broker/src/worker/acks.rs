@@ -1,17 +1,24 @@
 //! Which acknowledgements wait for which chunk: a chunk's entries are settled when the chunk is on the bus
-//! (`received`) or record by record when Kafka has them (`kafka`).
+//! (`received`), when it is durable in the log (`spooled`), or record by record when Kafka has them (`kafka`).
 
 use std::collections::VecDeque;
 
 use crate::classify::Level;
 use crate::session::Ticket;
 
-/// One publish of QoS 1 or 2 whose acknowledgement is owed.
+/// What is owed to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Debt {
+    /// PUBACK or PUBREC of a publish.
+    Publish(Ticket),
+}
+
+/// One answer that is owed until its record is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owed {
     pub slot: u32,
     pub generation: u32,
-    pub ticket: Ticket,
+    pub debt: Debt,
     /// Index of the record in its chunk.
     pub index: u32,
     pub level: Level,
@@ -27,26 +34,48 @@ struct Waiting {
     left: usize,
 }
 
-/// The chunks of one worker whose records Kafka does not have yet, oldest first.
+/// A chunk with entries that wait until it is durable.
+#[derive(Debug)]
+struct Unsynced {
+    number: u64,
+    opened_ms: u64,
+    /// How many entries of [`Acks::unsynced`] are its.
+    count: usize,
+}
+
+/// The chunks of one worker with entries that are not settled yet, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
-    chunks: VecDeque<Waiting>,
+    kafka: VecDeque<Waiting>,
     owed: usize,
+    chunks: VecDeque<Unsynced>,
+    unsynced: VecDeque<Owed>,
 }
 
 impl Acks {
-    /// The chunk `number` was handed to the bus: appends to `settled` what that alone settles and keeps what waits
-    /// for Kafka. Empties `owed`.
+    /// The chunk `number` was handed to the bus: appends to `settled` what that alone settles and keeps the rest.
+    /// Empties `owed`.
     pub fn sent(&mut self, number: u64, opened_ms: u64, owed: &mut Vec<Owed>, settled: &mut Vec<Owed>) {
-        settled.extend(owed.iter().filter(|o| o.level == Level::Received));
-        let waiting: Vec<_> = owed
-            .drain(..)
-            .filter(|o| o.level != Level::Received)
-            .map(|o| (o, false))
-            .collect();
+        let mut waiting = Vec::new();
+        let before = self.unsynced.len();
+        for owed in owed.drain(..) {
+            match owed.level {
+                Level::Received => settled.push(owed),
+                Level::Spooled => self.unsynced.push_back(owed),
+                Level::Kafka => waiting.push((owed, false)),
+            }
+        }
+        let count = self.unsynced.len() - before;
+        if count > 0 {
+            self.chunks.push_back(Unsynced {
+                number,
+                opened_ms,
+                count,
+            });
+        }
         if !waiting.is_empty() {
             self.owed += waiting.len();
-            self.chunks.push_back(Waiting {
+            self.kafka.push_back(Waiting {
                 number,
                 opened_ms,
                 left: waiting.len(),
@@ -55,11 +84,19 @@ impl Acks {
         }
     }
 
+    /// The chunks below `appended` are durable: takes the oldest of them, appends its entries to `settled` and returns
+    /// the time at which it was opened. `None` when there is no further one.
+    pub fn durable(&mut self, appended: u64, settled: &mut Vec<Owed>) -> Option<u64> {
+        let chunk = self.chunks.pop_front_if(|chunk| chunk.number < appended)?;
+        settled.extend(self.unsynced.drain(..chunk.count.min(self.unsynced.len())));
+        Some(chunk.opened_ms)
+    }
+
     /// Record `index` of chunk `number` is decided: whose acknowledgement that settles, if any is owed, and the time
     /// at which its chunk was opened.
     pub fn settle(&mut self, number: u64, index: u32) -> Option<(Owed, u64)> {
-        let at = self.chunks.binary_search_by_key(&number, |c| c.number).ok()?;
-        let chunk = self.chunks.get_mut(at)?;
+        let at = self.kafka.binary_search_by_key(&number, |c| c.number).ok()?;
+        let chunk = self.kafka.get_mut(at)?;
         let entry = chunk.owed.binary_search_by_key(&index, |(o, _)| o.index).ok()?;
         let (owed, settled) = chunk.owed.get_mut(entry)?;
         if std::mem::replace(settled, true) {
@@ -71,14 +108,19 @@ impl Acks {
         if chunk.left == 0 {
             chunk.owed = Vec::new();
         }
-        while self.chunks.front().is_some_and(|c| c.left == 0) {
-            self.chunks.pop_front();
+        while self.kafka.front().is_some_and(|c| c.left == 0) {
+            self.kafka.pop_front();
         }
         Some(found)
     }
 
-    /// Acknowledgements that wait for Kafka.
+    /// Answers that wait, for the log or for Kafka.
     pub fn owed(&self) -> usize {
+        self.owed + self.unsynced.len()
+    }
+
+    /// Acknowledgements that wait for Kafka.
+    pub fn owed_by_kafka(&self) -> usize {
         self.owed
     }
 }
@@ -93,7 +135,7 @@ mod tests {
         Owed {
             slot: index,
             generation: 0,
-            ticket: Ticket::from(index),
+            debt: Debt::Publish(Ticket::from(index)),
             index,
             level,
         }
@@ -116,7 +158,7 @@ mod tests {
         assert_eq!(acks.settle(0, 5), None, "twice reported is settled once");
         assert_eq!(acks.settle(0, 0).unwrap(), (owed(0, Level::Kafka), 100));
         assert_eq!(acks.owed(), 0);
-        assert!(acks.chunks.is_empty());
+        assert!(acks.kafka.is_empty());
     }
 
     #[test]
@@ -129,8 +171,50 @@ mod tests {
         assert!(acks.settle(5, 0).is_some());
         assert!(acks.settle(4, 0).is_some());
         assert_eq!(acks.owed(), 1);
-        assert_eq!(acks.chunks.len(), 3);
+        assert_eq!(acks.kafka.len(), 3);
         assert!(acks.settle(3, 0).is_some());
-        assert!(acks.chunks.is_empty());
+        assert!(acks.kafka.is_empty());
+    }
+
+    #[test]
+    fn spooled_is_settled_chunk_by_chunk_once_the_log_has_it() {
+        let mut acks = Acks::default();
+        let mut settled = Vec::new();
+        for (number, first) in [(3, 0), (4, 10), (6, 20)] {
+            let mut entries = vec![owed(first, Level::Spooled), owed(first + 1, Level::Spooled)];
+            acks.sent(number, number * 100, &mut entries, &mut settled);
+        }
+        acks.sent(7, 0, &mut vec![owed(0, Level::Received)], &mut settled);
+        assert_eq!(settled, [owed(0, Level::Received)]);
+        settled.clear();
+        assert_eq!(acks.durable(3, &mut settled), None);
+        assert!(settled.is_empty(), "below 3 is not 3");
+        assert_eq!(acks.durable(6, &mut settled), Some(300));
+        assert_eq!(acks.durable(6, &mut settled), Some(400));
+        assert_eq!(acks.durable(6, &mut settled), None);
+        let tickets = [0, 1, 10, 11].map(|index| owed(index, Level::Spooled));
+        assert_eq!(settled, tickets);
+        assert_eq!((acks.owed(), acks.owed_by_kafka()), (2, 0));
+        assert_eq!(acks.durable(u64::MAX, &mut settled), Some(600));
+        assert_eq!(acks.owed(), 0);
+    }
+
+    #[test]
+    fn the_levels_of_one_chunk_are_settled_each_at_its_time() {
+        let mut acks = Acks::default();
+        let mut settled = Vec::new();
+        let mut entries = [Level::Kafka, Level::Spooled, Level::Received]
+            .into_iter()
+            .zip(0..)
+            .map(|(level, index)| owed(index, level))
+            .collect();
+        acks.sent(0, 5, &mut entries, &mut settled);
+        assert_eq!(settled, [owed(2, Level::Received)]);
+        assert_eq!((acks.owed(), acks.owed_by_kafka()), (2, 1));
+        assert_eq!(acks.settle(0, 0), Some((owed(0, Level::Kafka), 5)));
+        settled.clear();
+        assert_eq!(acks.durable(1, &mut settled), Some(5));
+        assert_eq!(settled, [owed(1, Level::Spooled)]);
+        assert_eq!(acks.owed(), 0);
     }
 }

@@ -193,7 +193,7 @@ impl State {
             if reason as u8 >= 0x80 {
                 continue;
             }
-            let is_new = self.shared.hub.subscribe(asked.filter, who, options);
+            let (is_new, _) = self.shared.hub.subscribe(asked.filter, who, options);
             if asked.wants_retained(is_new) {
                 retained.push((asked.filter.to_owned(), options));
             }
@@ -222,7 +222,7 @@ impl State {
         let who = self.subscriber(at);
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
-            let existed = self.shared.hub.unsubscribe(filter, who);
+            let existed = self.shared.hub.unsubscribe(filter, who).is_some();
             if let Some(slot) = self.slot(at) {
                 slot.session.forget_subscription(filter);
             }

@@ -59,6 +59,19 @@ pub(crate) enum Stage {
     Ended = 3,
 }
 
+/// What all workers of a broker share, as it is at the start.
+pub(crate) struct Parts {
+    pub config: Config,
+    pub classify: Arc<dyn Classify>,
+    pub auth: Arc<dyn Authenticator>,
+    pub hub: Hub,
+    pub mailboxes: Arc<[Arc<Mailbox>]>,
+    pub reports: Reports,
+    pub fatal: FatalFlag,
+    /// The epoch of this start.
+    pub epoch: u64,
+}
+
 /// What all workers of a broker share.
 pub(crate) struct Shared {
     pub config: Config,
@@ -68,6 +81,7 @@ pub(crate) struct Shared {
     pub mailboxes: Arc<[Arc<Mailbox>]>,
     pub reports: Reports,
     pub fatal: FatalFlag,
+    pub epoch: u64,
     pub started: Instant,
     /// Records of each worker that are not decided yet: what a stop waits for.
     unsettled: Box<[AtomicUsize]>,
@@ -76,26 +90,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments)] // called once, from Broker::start
-    pub fn new(
-        config: Config,
-        classify: Arc<dyn Classify>,
-        auth: Arc<dyn Authenticator>,
-        hub: Hub,
-        mailboxes: Arc<[Arc<Mailbox>]>,
-        reports: Reports,
-        fatal: FatalFlag,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
-            unsettled: mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
+            unsettled: parts.mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
             stage: AtomicU8::new(Stage::Running as u8),
-            config,
-            classify,
-            auth,
-            hub,
-            mailboxes,
-            reports,
-            fatal,
+            config: parts.config,
+            classify: parts.classify,
+            auth: parts.auth,
+            hub: parts.hub,
+            mailboxes: parts.mailboxes,
+            reports: parts.reports,
+            fatal: parts.fatal,
+            epoch: parts.epoch,
             started: Instant::now(),
             home: ahash::RandomState::new(),
         }
@@ -321,6 +327,7 @@ impl Worker {
             state.reports = reports;
             let now_ms = state.now_ms;
             let _ = state.sender.poll(now_ms); // a dead bus has raised its fault; nothing is acknowledged after it
+            state.settle_durable();
             let reopened = self.shared.reports.reopened_count();
             if self.reopened_seen.replace(reopened) != reopened {
                 state.wake_gated();

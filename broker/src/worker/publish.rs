@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::acks::Owed;
+use super::acks::{Debt, Owed};
 use super::mailbox::Delivery;
 use super::state::{PendingWill, SessionRef, State};
 use crate::classify::{Class, Publisher};
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
-use crate::record::{HEAD_BYTES, PublishRecord, Record};
+use crate::record::{HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
 use crate::session::{Delivered, Message, Request, Settled, Violation};
 
 /// What became of a PUBLISH that was read.
@@ -80,17 +80,16 @@ impl State {
                 generation: at.generation,
             }),
         };
-        let index = self.append(&from, &class, &publish);
+        let index = self.accept(&from, &class, &publish);
         if let (Some(ticket), Some(index)) = (ticket, index) {
             self.owed.push(Owed {
                 slot: at.slot,
                 generation: at.generation,
-                ticket,
+                debt: Debt::Publish(ticket),
                 index,
                 level: class.level,
             });
         }
-        self.fan_out(&from, &publish);
         Ok(Taken::Yes)
     }
 
@@ -109,8 +108,45 @@ impl State {
         fits || self.flush()
     }
 
-    /// Writes the record into the open chunk. There is room: the caller made it.
-    fn append(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+    /// Writes the publish into the open chunk, gives it to its subscribers and to the retained messages. There is room:
+    /// the caller made it. Returns its index in the chunk.
+    fn accept(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        let generation = self.hub.matches(publish.topic, &mut matches);
+        if from.subscriber.is_some() {
+            matches.retain(|to| !to.no_local || Some(to.who) != from.subscriber);
+        }
+        let keeps = |to: &Match| to.kept && to.qos.min(publish.qos) > QoS::AtMostOnce;
+        let matched = matches.iter().any(keeps).then_some(generation);
+        let index = self.append(from, class, publish, matched);
+        if let Some(index) = index
+            && (!matches.is_empty() || publish.retain)
+        {
+            let origin = self.origin(index);
+            self.fan_out(from, publish, origin, &mut matches);
+        }
+        self.matches = matches;
+        index
+    }
+
+    /// The name of record `index` of the open chunk.
+    fn origin(&self, index: u32) -> Origin {
+        Origin {
+            epoch: self.shared.epoch,
+            worker: self.id,
+            number: self.sender.next_number(),
+            index,
+        }
+    }
+
+    fn append(
+        &mut self,
+        from: &From<'_>,
+        class: &Class,
+        publish: &Publish<'_>,
+        matched: Option<u64>,
+    ) -> Option<u32> {
         if self.open.is_empty() {
             self.opened_ms = self.now_ms;
         }
@@ -123,7 +159,7 @@ impl State {
             arrival_ms: self.wall_ms,
             generation: class.generation,
             routes: class.routes.clone(),
-            matched: None,
+            matched,
             client_id: from.client_id,
             username: from.username,
             topic: publish.topic,
@@ -134,29 +170,21 @@ impl State {
         self.open.push(&record).ok()
     }
 
-    /// Gives the publish to its subscribers and to the retained messages. It is copied only if there is one.
-    fn fan_out(&mut self, from: &From<'_>, publish: &Publish<'_>) {
-        let mut matches = std::mem::take(&mut self.matches);
-        matches.clear();
-        self.hub.matches(publish.topic, &mut matches);
-        if !matches.is_empty() || publish.retain {
-            let message = Arc::new(Message::from_publish(publish, from.subscriber, self.now_ms));
-            if publish.retain && self.shared.hub.retain(message.clone()).is_err() {
-                tracing::warn!(
-                    "limits.max_retained_messages or max_retained_bytes reached: a message is not retained"
-                );
-            }
-            for to in matches.drain(..) {
-                self.route(&message, to);
-            }
+    /// The publish is copied once, for all that get it.
+    fn fan_out(&mut self, from: &From<'_>, publish: &Publish<'_>, origin: Origin, matches: &mut Vec<Match>) {
+        let message = Message::from_publish(publish, from.subscriber, Some(origin), self.now_ms);
+        let message = Arc::new(message);
+        if publish.retain && self.shared.hub.retain(message.clone()).is_err() {
+            tracing::warn!(
+                "limits.max_retained_messages or max_retained_bytes reached: a message is not retained"
+            );
         }
-        self.matches = matches;
+        for to in matches.drain(..) {
+            self.route(&message, to);
+        }
     }
 
     fn route(&mut self, message: &Arc<Message>, to: Match) {
-        if to.no_local && message.publisher == Some(to.who) {
-            return;
-        }
         if to.who.worker == self.id {
             self.deliver(message, &to, false);
         } else if let Some(batch) = self.outbox.get_mut(usize::from(to.who.worker)) {
@@ -221,6 +249,20 @@ impl State {
         true
     }
 
+    /// Settles what was waiting for chunks that are durable now.
+    pub(super) fn settle_durable(&mut self) {
+        let appended = self.sender.appended();
+        let mut settled = std::mem::take(&mut self.settled);
+        while let Some(opened_ms) = self.acks.durable(appended, &mut settled) {
+            let waited = self.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
+            self.metrics.ack_seconds.record_many(waited, settled.len());
+            for owed in settled.drain(..) {
+                self.settle(owed, Ok(()));
+            }
+        }
+        self.settled = settled;
+    }
+
     /// Tells the session of `owed` what became of its publish.
     pub(super) fn settle(&mut self, owed: Owed, result: Result<(), Reason>) {
         let at = SessionRef {
@@ -228,7 +270,8 @@ impl State {
             generation: owed.generation,
         };
         let Some(slot) = self.slot(at) else { return };
-        match slot.session.settle(owed.ticket, result) {
+        let Debt::Publish(ticket) = owed.debt;
+        match slot.session.settle(ticket, result) {
             Settled::Close => slot.kick(Reason::QuotaExceeded),
             _ => slot.wake(),
         }
@@ -280,15 +323,15 @@ impl State {
             username: pending.username.as_deref(),
             subscriber: None,
         };
-        self.append(&from, &class, &publish);
-        self.fan_out(&from, &publish);
+        self.accept(&from, &class, &publish);
         Ok(())
     }
 }
 
-/// Bytes of the record that `publish` becomes.
+/// Bytes of the record that `publish` becomes, at most.
 fn record_bytes(client_id: &str, username: Option<&str>, class: &Class, publish: &Publish<'_>) -> usize {
     HEAD_BYTES
+        + MATCHED_BYTES
         + 2 * class.routes.len()
         + client_id.len()
         + username.map_or(0, str::len)

@@ -179,7 +179,7 @@ impl State {
         self.metrics.sessions.set(self.slots.len() as f64);
         self.metrics.held.set((self.held.len() + self.gated.len()) as f64);
         self.metrics.chunks_in_flight.set(self.sender.in_flight() as f64);
-        self.metrics.acks_waiting.set(self.acks.owed() as f64);
+        self.metrics.acks_waiting.set(self.acks.owed_by_kafka() as f64);
     }
 }
 

@@ -29,7 +29,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// One level for all; `stuck/` topics can be closed.
+/// One level for all but topics that begin with the name of another; `stuck/` topics can be closed.
 struct OneLevel {
     level: Level,
     open: Arc<AtomicBool>,
@@ -43,7 +43,12 @@ impl Classify for OneLevel {
     fn classify(&self, _publisher: Publisher<'_>, topic: &str) -> Class {
         Class {
             generation: 0,
-            level: self.level,
+            level: match topic.split('/').next() {
+                Some("received") => Level::Received,
+                Some("spooled") => Level::Spooled,
+                Some("kafka") => Level::Kafka,
+                _ => self.level,
+            },
             routes: RouteIds::from_slice(&[u16::from(topic.starts_with("stuck/"))]),
         }
     }

@@ -138,7 +138,7 @@ fn messages_expire_and_their_time_counts_down() {
             Property::MessageExpiryInterval(seconds),
             Property::UserProperty("k", "v"),
         ]);
-        Arc::new(Message::from_publish(&publish, None, now_ms))
+        Arc::new(Message::from_publish(&publish, None, None, now_ms))
     };
     let (short, long) = (expiring(5, pair.now_ms), expiring(60, pair.now_ms));
     let who = to(AtLeastOnce, &[4, 9]);
