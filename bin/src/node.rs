@@ -9,7 +9,7 @@ use forebay_broker::auth::ListenerRules;
 use forebay_broker::classify::{Classify, NoRoutes};
 use forebay_broker::fatal::FatalFlag;
 use forebay_broker::{Broker, StartError};
-use forebay_sink::{Sink, SinkHandle};
+use forebay_sink::{Sink, SinkHandle, Wiring};
 
 use crate::admin::Readiness;
 use crate::config::{Fault, Place, Refused, Settings};
@@ -38,14 +38,15 @@ impl Node {
             Broker::start(settings.broker.clone(), classify, Arc::new(ListenerRules)).map_err(hinted)?;
         let sink = match (&settings.kafka, routes) {
             (Some(config), Some(routes)) => {
-                let sink = Sink::start(
-                    config.clone(),
-                    routes,
-                    &settings.broker.node_id,
-                    broker.log_reader(),
-                    broker.reports(),
-                    broker.fatal(),
-                );
+                let wiring = Wiring {
+                    node_id: settings.broker.node_id.clone(),
+                    epoch: broker.epoch(),
+                    reader: broker.log_reader(),
+                    reports: broker.reports(),
+                    delivered: None,
+                    fatal: broker.fatal(),
+                };
+                let sink = Sink::start(config.clone(), routes, wiring);
                 Some(sink.context("the way into Kafka can't be started")?)
             }
             _ => None,

@@ -1,6 +1,7 @@
 //! What the sink can be told: plain values with their defaults, and every fault in them with its remedy.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_broker::classify::Level;
@@ -60,6 +61,16 @@ pub struct SinkConfig {
     pub topic_retry: Duration,
     /// Time between two looks at the partition counts of topics in use.
     pub topic_refresh: Duration,
+    /// Where records go that Kafka refuses for good, with the reason in their headers; none: they stay in quarantine.
+    pub dead_letter_topic: Option<String>,
+    /// Time after which the records of a topic that takes none are undeliverable, where their route sends such to the
+    /// dead letter topic.
+    pub undeliverable_after: Duration,
+    /// Directory of the refused records, which wait there for the dead letter topic or for an operator; none: they
+    /// are kept in memory until the dead letter topic has them, and dropped where there is none.
+    pub quarantine_dir: Option<PathBuf>,
+    /// Bytes of refused records that are kept; then the partition of the next one waits.
+    pub quarantine_max_bytes: u64,
 }
 
 impl Default for SinkConfig {
@@ -82,6 +93,10 @@ impl Default for SinkConfig {
             stuck_after: Duration::from_secs(10),
             topic_retry: Duration::from_secs(1),
             topic_refresh: Duration::from_secs(60),
+            dead_letter_topic: None,
+            undeliverable_after: Duration::from_secs(60),
+            quarantine_dir: None,
+            quarantine_max_bytes: 1024 * MIB as u64,
         }
     }
 }
@@ -106,6 +121,16 @@ pub enum Empty {
     Null,
 }
 
+/// What becomes of the records of a topic that can't take them for long: it is missing, or may not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undeliverable {
+    /// They wait until it can.
+    #[default]
+    Retry,
+    /// After [`SinkConfig::undeliverable_after`] they go to the dead letter topic.
+    DeadLetter,
+}
+
 /// One route.
 #[derive(Debug, Clone)]
 pub struct RouteConfig {
@@ -127,6 +152,8 @@ pub struct RouteConfig {
     pub empty: Empty,
     /// False: what this route takes goes nowhere by it, and not to the default topic either.
     pub sink: bool,
+    /// What becomes of its records when their topic can't take them for long.
+    pub undeliverable: Undeliverable,
 }
 
 impl Default for RouteConfig {
@@ -141,6 +168,7 @@ impl Default for RouteConfig {
             headers: None,
             empty: Empty::default(),
             sink: true,
+            undeliverable: Undeliverable::default(),
         }
     }
 }
@@ -265,6 +293,29 @@ impl SinkConfig {
             "too small or too large",
             "at least 64 KiB per topic, not less in all than for one, and at most 64 GiB",
         );
+        let dead = self.dead_letter_topic.as_deref();
+        check(
+            dead.is_none_or(template::is_topic_name),
+            "kafka.dead_letter_topic",
+            "not a Kafka topic name",
+            "1 to 249 of a-z A-Z 0-9 . _ -",
+        );
+        check(
+            self.quarantine_max_bytes >= 16 * MIB as u64,
+            "kafka.quarantine_max_bytes",
+            "too small",
+            "at least 16 MiB; 1 GiB is the default",
+        );
+        let routes = self.routes.iter().enumerate();
+        for (at, _) in routes.filter(|(_, route)| route.undeliverable == Undeliverable::DeadLetter) {
+            if dead.is_none() {
+                faults.push(Fault::new(
+                    format!("route[{at}].undeliverable"),
+                    "\"dead_letter\" needs a dead letter topic",
+                    "set kafka.dead_letter_topic, or take \"retry\"",
+                ));
+            }
+        }
     }
 }
 
@@ -364,6 +415,7 @@ mod tests {
         config.partitions = 0;
         config.default_topic = "a b".into();
         config.properties.insert("acks".into(), "1".into());
+        config.routes[0].undeliverable = Undeliverable::DeadLetter;
         config.routes[0].topic = "{nobody}".into();
         config.routes[0].headers = Some(vec!["mqtt.colour".into()]);
         config.routes.push(RouteConfig {
@@ -376,6 +428,7 @@ mod tests {
             "kafka.properties.acks",
             "kafka.partitions",
             "kafka.default_topic",
+            "route[0].undeliverable",
             "route[0].topic",
             "route[0].headers",
             "route[1].filter",

@@ -25,7 +25,7 @@ mod status;
 mod template;
 mod window;
 
-pub use config::{Fault, RouteConfig, SinkConfig, Value};
+pub use config::{Fault, RouteConfig, SinkConfig, Undeliverable, Value};
 pub use partition::partition_for;
 pub use route::{Routes, compile};
-pub use sink::{Sink, SinkHandle, SinkStatus, StartError};
+pub use sink::{Sink, SinkHandle, SinkStatus, StartError, Wiring};

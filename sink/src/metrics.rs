@@ -16,6 +16,8 @@ const PARKED: &str = "forebay_kafka_parked_records";
 const PARKED_BYTES: &str = "forebay_kafka_parked_bytes";
 const SINCE_ACK: &str = "forebay_kafka_seconds_since_ack";
 const READY: &str = "forebay_kafka_ready";
+const SAVES: &str = "forebay_sink_cursor_saves_total";
+const SAVE_ERRORS: &str = "forebay_sink_cursor_save_errors_total";
 const LATENCY: &str = "forebay_publish_to_kafka_seconds";
 
 /// The handles. They count for the recorder that is installed when this is made.
@@ -30,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) parked_bytes: Gauge,
     pub(crate) since_ack: Gauge,
     pub(crate) ready: Gauge,
+    pub(crate) saves: Counter,
+    pub(crate) save_errors: Counter,
     pub(crate) latency: Histogram,
 }
 
@@ -46,6 +50,11 @@ impl Metrics {
             IN_FLIGHT,
             "Records that are sent and not yet acknowledged by Kafka"
         );
+        describe_counter!(
+            SAVES,
+            "How often the position of the sink in the log was made durable"
+        );
+        describe_counter!(SAVE_ERRORS, "How often that failed");
         describe_gauge!(PARKED, "Records that wait for a topic that can't take any");
         describe_gauge!(PARKED_BYTES, Unit::Bytes, "Bytes of the parked records");
         describe_gauge!(
@@ -70,6 +79,8 @@ impl Metrics {
             parked_bytes: gauge!(PARKED_BYTES),
             since_ack: gauge!(SINCE_ACK),
             ready: gauge!(READY),
+            saves: counter!(SAVES),
+            save_errors: counter!(SAVE_ERRORS),
             latency: histogram!(LATENCY),
         }
     }

@@ -221,11 +221,8 @@ impl Routes {
         self.table.is_empty()
     }
 
-    /// The routes of a record: those written into it, or asked anew where they are of another table.
-    pub(crate) fn of(&self, record: &PublishRecord<'_>) -> RouteIds {
-        if record.generation == self.generation {
-            return record.routes.clone();
-        }
+    /// The routes that take a record, where those written into it are of another table.
+    pub(crate) fn matched(&self, record: &PublishRecord<'_>) -> RouteIds {
         let publisher = Publisher {
             client_id: record.client_id,
             username: record.username,

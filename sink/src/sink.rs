@@ -1,6 +1,8 @@
 //! The sink from outside: it is started with its configuration and a reader of the log, watched, and stopped.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use forebay_broker::bus::Reports;
@@ -31,31 +33,50 @@ pub enum StartError {
     Thread(String),
 }
 
+/// What joins the sink to the node.
+pub struct Wiring {
+    /// First part of every record's position.
+    pub node_id: String,
+    /// Epoch of this run: the records of earlier ones have nobody who waits for a report.
+    pub epoch: u64,
+    /// The sink's own reader of the log; to be made before the first chunk is appended.
+    pub reader: Box<dyn LogReader>,
+    /// The way back to the workers.
+    pub reports: Reports,
+    /// Where the sequence goes below which Kafka has all, or has refused it; only rises.
+    pub delivered: Option<Arc<AtomicU64>>,
+    /// Raised when the sink breaks.
+    pub fatal: FatalFlag,
+}
+
+impl fmt::Debug for Wiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut wiring = f.debug_struct("Wiring");
+        wiring.field("node_id", &self.node_id).field("epoch", &self.epoch);
+        wiring.finish_non_exhaustive()
+    }
+}
+
 impl Sink {
-    /// Starts the sink on its own threads. `reader` is to have been made before the first chunk was appended.
-    pub fn start(
-        config: SinkConfig,
-        routes: Arc<Routes>,
-        node_id: &str,
-        reader: Box<dyn LogReader>,
-        reports: Reports,
-        fatal: FatalFlag,
-    ) -> Result<SinkHandle, StartError> {
+    /// Starts the sink on its own threads. It goes on where its reader's saved cursor stands.
+    pub fn start(config: SinkConfig, routes: Arc<Routes>, wiring: Wiring) -> Result<SinkHandle, StartError> {
         let topics = Keeper::start(&config).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared::new());
         let parts = Parts {
             producers: Box::new(KafkaProducers(properties::producer(&config))),
             config: Arc::new(config),
             routes,
-            node_id: node_id.to_owned(),
-            reader,
-            reports,
+            node_id: wiring.node_id,
+            epoch: wiring.epoch,
+            reader: wiring.reader,
+            reports: wiring.reports,
+            delivered: wiring.delivered,
             topics: Box::new(topics),
             shared: Arc::clone(&shared),
         };
         let ending = End {
             shared: Arc::clone(&shared),
-            fatal,
+            fatal: wiring.fatal,
             end: None,
         };
         let thread = std::thread::Builder::new().name("forebay-sink".to_owned());

@@ -91,6 +91,7 @@ fn read_route(section: &Section<'_>) -> RouteConfig {
         headers: section.optional_texts("headers"),
         empty: section.choice("empty", &[("value", Empty::Value), ("null", Empty::Null)]),
         sink,
+        ..RouteConfig::default()
     }
 }
 

@@ -26,6 +26,8 @@ struct Origin {
     worker: u16,
     number: u64,
     index: u32,
+    /// Accepted in this run, so that its publisher may wait.
+    ours: bool,
 }
 
 impl Pump {
@@ -33,6 +35,7 @@ impl Pump {
     pub(super) fn take(&mut self, entry: Entry) -> Result<(), String> {
         let chunk = entry.chunk.clone();
         let slot = self.ledger.push(entry.chunk, entry.first.sequence);
+        let ours = entry.first.epoch == self.parts.epoch;
         let epoch = self.epoch(entry.first.epoch)?;
         let bytes = chunk.as_bytes();
         let mut rest = bytes.get(HEAD_BYTES..).unwrap_or_default();
@@ -49,6 +52,7 @@ impl Pump {
                 worker: chunk.worker(),
                 number: chunk.number(),
                 index,
+                ours,
             };
             if let Record::Publish(record) = record {
                 self.accept(&record, origin);
@@ -73,13 +77,15 @@ impl Pump {
 
     fn accept(&mut self, record: &PublishRecord<'_>, origin: Origin) {
         let asked_again;
-        let routes: &RouteIds = if record.generation == self.parts.routes.generation() {
+        // Another run may have had another table under the same generation.
+        let known = origin.ours && record.generation == self.parts.routes.generation();
+        let routes: &RouteIds = if known {
             &record.routes
         } else {
-            asked_again = self.parts.routes.of(record);
+            asked_again = self.parts.routes.matched(record);
             &asked_again
         };
-        let reported = record.level == Level::Kafka;
+        let reported = origin.ours && record.level == Level::Kafka;
         let several = routes.len() > 1;
         let delivery = |route: u16| Delivery {
             source: Source::Chunk {

@@ -4,6 +4,7 @@
 //! partition until Kafka has it; until then it points into the log's chunk, which the [`Ledger`] keeps. A topic that
 //! can't take records *parks*: its deliveries get copies of their own, so that the log goes on without them.
 
+mod cursor;
 mod feed;
 mod park;
 mod recover;
@@ -12,6 +13,7 @@ mod topic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use forebay_broker::bus::{Report, Reports};
@@ -24,6 +26,7 @@ use crate::producer::{Events, Producer, Producers};
 use crate::route::{Rendered, Routes};
 use crate::status::Shared;
 use crate::window::{Lane, Ledger};
+use cursor::Cursor;
 use topic::{State, Table, Via};
 
 /// Bits of a report's opaque that are the ticket; those above are the lane.
@@ -135,8 +138,12 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<SinkConfig>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) node_id: String,
+    /// Epoch of this run: publishers of earlier ones wait for no report.
+    pub(crate) epoch: u64,
     pub(crate) reader: Box<dyn LogReader>,
     pub(crate) reports: Reports,
+    /// Where the sequence goes below which all is done.
+    pub(crate) delivered: Option<Arc<AtomicU64>>,
     pub(crate) topics: Box<dyn Topics>,
     pub(crate) producers: Box<dyn Producers>,
     pub(crate) shared: Arc<Shared>,
@@ -148,6 +155,7 @@ pub(crate) struct Pump {
     metrics: Metrics,
     now: Instant,
     tick_at: Instant,
+    cursor: Cursor,
     ledger: Ledger,
     /// Epochs of records on their way, with the beginning of their positions.
     epochs: Vec<(u64, Vec<u8>)>,
@@ -197,6 +205,7 @@ impl Pump {
             metrics: Metrics::new(),
             now,
             tick_at: now,
+            cursor: Cursor::new(parts.reader.begin(), now),
             ledger: Ledger::default(),
             epochs: Vec::new(),
             table,
@@ -224,8 +233,16 @@ impl Pump {
     /// have.
     pub(crate) fn run(mut self) -> Result<usize, String> {
         while let Turn::GoOn = self.turn()? {}
-        self.finish_turn()?;
+        self.finish()?;
         Ok(self.open)
+    }
+
+    /// Leaves everything behind as it stands.
+    fn finish(&mut self) -> Result<(), String> {
+        self.finish_turn()?;
+        self.commit()?;
+        self.save(true);
+        Ok(())
     }
 
     fn turn(&mut self) -> Result<Turn, String> {
@@ -301,6 +318,8 @@ impl Pump {
         self.create(Via::Main);
         self.create(Via::Side);
         self.find_stalled();
+        self.commit()?;
+        self.save(false);
         let since = self.now - self.main.last_report;
         let waiting = self.main.in_flight > 0;
         self.metrics
@@ -432,8 +451,11 @@ impl Pump {
             self.parts.reports.send(worker, results);
         }
         if let Some(sequence) = self.ledger.advance() {
-            let done = self.parts.reader.commit(sequence);
-            done.map_err(|error| error.to_string())?;
+            self.cursor.done = sequence;
+        }
+        // Where something is parked, it takes a look at all lanes: that is done once a tick.
+        if self.parked == 0 {
+            self.commit()?;
         }
         self.watch_shares();
         Ok(())

@@ -11,10 +11,10 @@ use std::sync::Mutex;
 
 use forebay_broker::bus::{ChunkBuilder, Outcome};
 use forebay_broker::classify::{Classify, Publisher};
-use forebay_broker::record::Record;
-use forebay_broker::spool::{LogWriter, memory};
+use forebay_broker::record::{Change, Record, SessionRecord};
 use proptest::prelude::*;
 
+use self::disk::Disk;
 use super::*;
 use crate::config::RouteConfig;
 use crate::producer::Code;
@@ -22,12 +22,16 @@ use crate::producer::scripted::{FakeProducers, FakeTopics, Kafka, Landed, Verdic
 use crate::producer::topics::Finding;
 use crate::route::{compile, tests as samples};
 
+mod cursor;
+mod disk;
+
 struct Bench {
+    config: SinkConfig,
     pump: Pump,
     kafka: Arc<Mutex<Kafka>>,
     topics: FakeTopics,
-    writer: memory::MemoryWriter,
-    log: memory::MemoryLog,
+    disk: Disk,
+    epoch: u64,
     reports: Reports,
     routes: Arc<Routes>,
     number: u64,
@@ -48,36 +52,49 @@ impl Bench {
             queue: usize::MAX,
         }));
         let topics = FakeTopics::default();
-        let (writer, log) = memory::open(1, 1 << 20);
         let reports = Reports::new(1);
-        // Checked without the bounds that a configuration has, so that shares are soon full.
-        let routes = compile(&SinkConfig {
-            parked_topic_bytes: 1 << 20,
-            ..config.clone()
-        });
-        let routes = routes.unwrap();
-        let mut pump = Pump::new(Parts {
-            config: Arc::new(config),
-            routes: Arc::clone(&routes),
-            node_id: "n".to_owned(),
-            reader: Box::new(log.reader()),
-            reports: reports.clone(),
-            topics: Box::new(topics.clone()),
-            producers: Box::new(FakeProducers(Arc::clone(&kafka))),
-            shared: Arc::new(Shared::new()),
-        });
-        pump.idle = Duration::from_millis(1);
+        let disk = Disk::new();
+        let (routes, pump) = start(&config, 1, &disk, &reports, &topics, &kafka);
         Self {
+            config,
             pump,
             kafka,
             topics,
-            writer,
-            log,
+            disk,
+            epoch: 1,
             reports,
             routes,
             number: 0,
             got: Vec::new(),
         }
+    }
+
+    /// Ends as a process does that is asked to.
+    fn stop(&mut self) {
+        self.pump.finish().unwrap();
+        self.crash();
+    }
+
+    /// Ends at once: what was not saved is lost.
+    fn crash(&mut self) {
+        self.epoch = self.disk.restart();
+        self.number = 0;
+        self.reports = Reports::new(1);
+    }
+
+    fn start(&mut self, routes: Vec<RouteConfig>) {
+        self.config.routes = routes;
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        let parts = (&self.config, self.epoch, &self.disk, &self.reports);
+        (self.routes, self.pump) = start(parts.0, parts.1, parts.2, parts.3, &self.topics, &self.kafka);
+    }
+
+    fn append(&mut self, builder: &mut ChunkBuilder) {
+        self.disk.append(&builder.finish(0, self.number));
+        self.number += 1;
     }
 
     /// One chunk of publishes: topic and payload each.
@@ -94,8 +111,7 @@ impl Bench {
             record.routes = class.routes;
             builder.push(&Record::Publish(record)).unwrap();
         }
-        self.writer.append(&builder.finish(0, self.number)).unwrap();
-        self.number += 1;
+        self.append(&mut builder);
     }
 
     fn turn(&mut self) {
@@ -121,7 +137,7 @@ impl Bench {
     /// Turns until all is delivered or refused, and checks the books: nothing held, every report once.
     fn turn_to_end(&mut self) {
         self.turn_until("all is done", |bench| {
-            bench.pump.open == 0 && bench.log.status().records == 0
+            bench.pump.open == 0 && bench.pump.cursor.committed == bench.disk.next_sequence()
         });
         let mut seen = HashSet::new();
         assert!(
@@ -137,6 +153,36 @@ impl Bench {
         let refused = self.got.iter().filter(|r| r.outcome == Outcome::Refused);
         refused.map(|r| (r.number, r.index)).collect()
     }
+}
+
+fn start(
+    config: &SinkConfig,
+    epoch: u64,
+    disk: &Disk,
+    reports: &Reports,
+    topics: &FakeTopics,
+    kafka: &Arc<Mutex<Kafka>>,
+) -> (Arc<Routes>, Pump) {
+    // Checked without the bounds that a configuration has, so that shares are soon full.
+    let routes = compile(&SinkConfig {
+        parked_topic_bytes: 1 << 20,
+        ..config.clone()
+    });
+    let routes = routes.unwrap();
+    let mut pump = Pump::new(Parts {
+        config: Arc::new(config.clone()),
+        routes: Arc::clone(&routes),
+        node_id: "n".to_owned(),
+        epoch,
+        reader: Box::new(disk.reader()),
+        reports: reports.clone(),
+        delivered: None,
+        topics: Box::new(topics.clone()),
+        producers: Box::new(FakeProducers(Arc::clone(kafka))),
+        shared: Arc::new(Shared::new()),
+    });
+    pump.idle = Duration::from_millis(1);
+    (routes, pump)
 }
 
 /// Asserts that the first copies of each key stand in the order of their values, over all partitions.
@@ -280,7 +326,8 @@ fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
         });
         bench.turn();
     }
-    assert_eq!(bench.log.status().records, 0, "the log goes on");
+    assert_eq!(bench.pump.cursor.done, 260, "the log is read on");
+    assert_eq!(bench.pump.cursor.committed, 0, "what is parked is held");
     let good = bench.kafka.lock().unwrap().values("good");
     assert_eq!(good.len(), 200, "nothing of it was sent twice");
     assert!(bench.pump.not_ready().unwrap().contains("allow Write"));

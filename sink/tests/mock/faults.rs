@@ -139,7 +139,6 @@ fn a_missing_topic_is_named_and_the_other_flows() {
     bench.wait_reports(2000);
     bench.wait_for("its share is full and its route closed", || !bench.is_open("b/x"));
     assert!(bench.is_open("a/x"));
-    bench.wait_for("the log goes on without it", || bench.log.status().records == 0);
     let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
     bench.cluster.topic_error("missing", none).unwrap();
     bench.cluster.create_topic("missing", 2, 1).ok();
@@ -183,7 +182,6 @@ fn a_broker_that_is_away_holds_up_its_topic_only() {
         bench.handle.status().reason.contains("headless")
     });
     bench.wait_reports(1 + number);
-    bench.wait_for("the log goes on without it", || bench.log.status().records == 0);
     bench.cluster.broker_up(2).unwrap();
     bench.wait_reports(500 + number);
     let seen = bench.consume("headless", all_of(500));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_broker::bus::{ChunkBuilder, Outcome, Report, Reports};
-use forebay_broker::classify::{Classify, Publisher};
+use forebay_broker::classify::{Classify, Level, Publisher};
 use forebay_broker::codec::QoS;
 use forebay_broker::fatal::FatalFlag;
 use forebay_broker::record::{PublishRecord, Record};
 use forebay_broker::spool::{LogWriter, memory};
-use forebay_sink::{RouteConfig, Routes, Sink, SinkConfig, SinkHandle, compile};
+use forebay_sink::{RouteConfig, Routes, Sink, SinkConfig, SinkHandle, Wiring, compile};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -60,6 +60,7 @@ pub fn route(filter: &str, topic: &str) -> RouteConfig {
     RouteConfig {
         filter: filter.into(),
         topic: topic.into(),
+        ack: Level::Kafka,
         ..RouteConfig::default()
     }
 }
@@ -78,6 +79,7 @@ impl Bench {
         let mut config = SinkConfig {
             properties: BTreeMap::from([("bootstrap.servers".into(), cluster.bootstrap_servers())]),
             routes,
+            default_ack: Level::Kafka,
             topic_retry: Duration::from_millis(200),
             ..SinkConfig::default()
         };
@@ -86,15 +88,15 @@ impl Bench {
         let (writer, log) = memory::open(7, 64 * 1024 * 1024);
         let reports = Reports::new(1);
         let fatal = FatalFlag::default();
-        let reader = Box::new(log.reader());
-        let handle = Sink::start(
-            config,
-            Arc::clone(&routes),
-            "node",
-            reader,
-            reports.clone(),
-            fatal.clone(),
-        );
+        let wiring = Wiring {
+            node_id: "node".to_owned(),
+            epoch: 7,
+            reader: Box::new(log.reader()),
+            reports: reports.clone(),
+            delivered: None,
+            fatal: fatal.clone(),
+        };
+        let handle = Sink::start(config, Arc::clone(&routes), wiring);
         Self {
             cluster,
             routes,
