@@ -41,7 +41,7 @@ impl Node {
                 let wiring = Wiring {
                     node_id: settings.broker.node_id.clone(),
                     epoch: broker.epoch(),
-                    reader: broker.log_reader(),
+                    reader: broker.log_reader("kafka").context("the log can't be read")?,
                     reports: broker.reports(),
                     delivered: None,
                     fatal: broker.fatal(),

@@ -10,12 +10,11 @@ use tokio::sync::Semaphore;
 use crate::auth::Authenticator;
 use crate::bus::{self, BusError, BusHandle, BusMonitor, Reports};
 use crate::classify::Classify;
-use crate::config::Config;
+use crate::config::{Config, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
-use crate::spool::memory::{self, MemoryLog};
-use crate::spool::{LogReader, LogStatus};
+use crate::spool::{Log, LogError, LogReader, LogStatus, LogWriter, memory};
 use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
 /// How often a stop looks whether all is decided.
@@ -50,8 +49,7 @@ pub struct Broker {
     permits: Arc<Semaphore>,
     workers: Vec<JoinHandle<()>>,
     bus: BusHandle,
-    log: MemoryLog,
-    epoch: u64,
+    log: Log,
 }
 
 /// How a stop went.
@@ -75,11 +73,11 @@ impl Broker {
         }
         let bound = Bound::open(&config.listeners)?;
         let workers = config.workers as u16;
-        let epoch = epoch();
         let fatal = FatalFlag::default();
         let reports = Reports::new(config.workers);
-        let (writer, log) = memory::open(epoch, config.log_max_bytes);
-        let (senders, bus) = bus::start(&config.bus, workers, Box::new(writer), &reports, fatal.clone())?;
+        let (writer, log) = open_log(&config.log)?;
+        let epoch = log.epoch();
+        let (senders, bus) = bus::start(&config.bus, workers, writer, &reports, fatal.clone())?;
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..workers)
             .filter_map(|id| reports.slot(id))
             .map(|slot| Arc::new(Mailbox::new(slot)))
@@ -112,7 +110,6 @@ impl Broker {
             workers,
             bus,
             log,
-            epoch,
         })
     }
 
@@ -129,9 +126,15 @@ impl Broker {
         &self.addresses
     }
 
-    /// A new reader of the log, at its start. What it has not committed is kept for it.
-    pub fn log_reader(&self) -> Box<dyn LogReader> {
-        Box::new(self.log.reader())
+    /// The reader of the log for the consumer `name`, where its last run stood; without one at the oldest chunk. What it
+    /// has not committed is kept for it.
+    pub fn log_reader(&self, name: &str) -> Result<Box<dyn LogReader>, LogError> {
+        self.log.reader(name)
+    }
+
+    /// The node's log.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// How much the log holds.
@@ -156,7 +159,7 @@ impl Broker {
 
     /// The epoch of this start: the middle part of every record's position.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.log.epoch()
     }
 
     /// Stops in order: no new clients, no more reading; what was accepted is decided and acknowledged, for at most
@@ -191,6 +194,19 @@ impl Broker {
 /// million changes for each millisecond that it ran.
 fn first_generation(epoch: u64) -> u64 {
     epoch << 20
+}
+
+/// The log's writing end and the log from outside.
+fn open_log(config: &LogConfig) -> Result<(Box<dyn LogWriter>, Log), StartError> {
+    match config {
+        LogConfig::Memory { max_bytes } => {
+            let (writer, log) = memory::open(epoch(), *max_bytes);
+            Ok((Box::new(writer), Log::Memory(log)))
+        }
+        LogConfig::Disk(_) => Err(StartError::Config(vec![
+            "the spool on disk is not built yet".to_owned(),
+        ])),
+    }
 }
 
 /// Milliseconds since 1970: rises from start to start as long as the clock does.

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::spool::SpoolConfig;
+
 /// One kibibyte.
 const KIB: usize = 1024;
 
@@ -18,8 +20,20 @@ pub struct Config {
     pub limits: Limits,
     /// The bus between workers and log.
     pub bus: BusConfig,
-    /// Bytes the log keeps in memory until its readers are done with them.
-    pub log_max_bytes: usize,
+    /// The node's log.
+    pub log: LogConfig,
+}
+
+/// Where the log stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogConfig {
+    /// In memory: for tests and for who embeds the broker. What waits in it is lost with the process.
+    Memory {
+        /// Bytes that are kept until the log's readers are done with them.
+        max_bytes: usize,
+    },
+    /// On disk: the spool.
+    Disk(SpoolConfig),
 }
 
 /// One listener.
@@ -121,7 +135,9 @@ impl Default for Config {
             listeners: Vec::new(),
             limits: Limits::default(),
             bus: BusConfig::default(),
-            log_max_bytes: 64 * KIB * KIB,
+            log: LogConfig::Memory {
+                max_bytes: 64 * KIB * KIB,
+            },
         }
     }
 }
@@ -157,10 +173,34 @@ impl Config {
             (2..=128).contains(&self.bus.window_chunks),
             "bus.window_chunks must be 2 to 128",
         );
-        check(
-            self.log_max_bytes >= 4 * self.bus.chunk_bytes.max(self.limits.max_packet_bytes),
-            "the log must hold at least four chunks of the greatest packet: raise its size or lower limits.max_packet_bytes",
-        );
+        let greatest = self.bus.chunk_bytes.max(self.limits.max_packet_bytes);
+        self.log.add_faults(greatest, &mut check);
         faults
+    }
+}
+
+impl LogConfig {
+    /// `greatest`: bytes of the greatest packet or chunk.
+    fn add_faults(&self, greatest: usize, check: &mut dyn FnMut(bool, &str)) {
+        match self {
+            Self::Memory { max_bytes } => check(
+                *max_bytes >= 4 * greatest,
+                "spool.memory_max_bytes must hold at least four chunks of the greatest packet: raise it or lower limits.max_packet_bytes",
+            ),
+            Self::Disk(spool) => {
+                check(
+                    spool.segment_bytes >= 4 * greatest as u64 && spool.segment_bytes >= 64 * KIB as u64,
+                    "spool.segment_bytes must be at least 64 KiB and hold at least four chunks of the greatest packet: raise it or lower limits.max_packet_bytes",
+                );
+                check(
+                    spool.segment_bytes <= u64::from(u32::MAX),
+                    "spool.segment_bytes must be less than 4 GiB",
+                );
+                check(
+                    spool.max_bytes / 4 >= spool.segment_bytes,
+                    "spool.max_bytes must be at least four times spool.segment_bytes: raise it or lower spool.segment_bytes",
+                );
+            }
+        }
     }
 }

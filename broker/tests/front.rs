@@ -15,6 +15,7 @@ use std::time::Duration;
 use forebay_broker::bus::Outcome;
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
+use forebay_broker::config::LogConfig;
 use support::{Client, Received, TestBroker};
 
 #[test]
@@ -71,7 +72,7 @@ fn at_level_spooled_only_what_the_log_has_is_acknowledged() {
             config.workers = 1;
             config.bus.chunk_bytes = 4 * 1024;
             config.limits.max_packet_bytes = 2 * 1024;
-            config.log_max_bytes = 16 * 1024;
+            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
         },
         Level::Spooled,
     );
@@ -147,7 +148,7 @@ fn when_the_log_is_full_publishers_wait_nothing_is_lost_and_memory_is_bounded() 
             config.bus.chunk_bytes = 4 * 1024;
             config.bus.window_chunks = 2;
             config.limits.max_packet_bytes = 2 * 1024;
-            config.log_max_bytes = 16 * 1024;
+            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
         },
         Level::Received,
     );

@@ -54,7 +54,6 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
 pub fn add_faults(config: &Config, given: &Table, faults: &Faults) {
     for text in config.faults() {
         let place = given.place_of(match text.split_whitespace().next().unwrap_or_default() {
-            "the" => "limits.max_packet_bytes",
             "workers" => "node.workers",
             path => path,
         });

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{AppendError, Entry, LogError, LogReader, LogScan, LogStatus, LogWriter, Position};
+use super::{AppendError, Entry, LogError, LogReader, LogScan, LogStatus, LogWriter, Position, Pressure};
 use crate::bus::Chunk;
 
 /// An empty log of at most `max_bytes`. With no reader nothing is kept: each consumer is to be made with
@@ -13,6 +13,7 @@ pub fn open(epoch: u64, max_bytes: usize) -> (MemoryWriter, MemoryLog) {
     let shared = Arc::new(Shared {
         epoch,
         max_bytes,
+        pressure: Arc::default(),
         state: Mutex::default(),
         came: Condvar::new(),
         released: Condvar::new(),
@@ -27,6 +28,7 @@ pub fn open(epoch: u64, max_bytes: usize) -> (MemoryWriter, MemoryLog) {
 struct Shared {
     epoch: u64,
     max_bytes: usize,
+    pressure: Arc<Pressure>,
     state: Mutex<State>,
     /// A chunk was appended, or the log closed.
     came: Condvar,
@@ -101,9 +103,17 @@ impl Shared {
             state.kept.pop_front();
             any = true;
         }
-        if any && state.writer_waiting {
-            self.released.notify_all();
+        if any {
+            self.tell(state, false);
+            if state.writer_waiting {
+                self.released.notify_all();
+            }
         }
+    }
+
+    /// `full` until something is released.
+    fn tell(&self, state: &State, full: bool) {
+        self.pressure.set(full, state.bytes > self.max_bytes / 2);
     }
 
     fn has_room(&self, state: &State, bytes: usize) -> bool {
@@ -132,6 +142,7 @@ impl LogWriter for MemoryWriter {
         }
         let bytes = chunk.as_bytes().len();
         if !self.shared.has_room(&state, bytes) {
+            self.shared.tell(&state, true);
             return Err(AppendError::Full);
         }
         state.next_sequence += u64::from(chunk.count());
@@ -144,6 +155,7 @@ impl LogWriter for MemoryWriter {
             chunk: chunk.clone(),
             since: Instant::now(),
         });
+        self.shared.tell(&state, false);
         if state.readers_waiting > 0 {
             self.shared.came.notify_all();
         }
@@ -188,8 +200,14 @@ impl MemoryLog {
     /// A new consumer, which begins with the oldest chunk that is kept. What it has not committed is kept for as long as
     /// it lives.
     pub fn reader(&self) -> MemoryReader {
+        self.reader_at(0)
+    }
+
+    /// As [`MemoryLog::reader`], for a consumer that needs nothing below `sequence`.
+    pub fn reader_at(&self, sequence: u64) -> MemoryReader {
         let mut state = self.shared.lock();
-        let first = state.kept.front().map_or(state.next_sequence, |k| k.first);
+        let oldest = state.kept.front().map_or(state.next_sequence, |k| k.first);
+        let first = sequence.clamp(oldest, state.next_sequence);
         let reader = state.next_reader;
         state.next_reader += 1;
         state.cursors.push(Cursor {
@@ -203,6 +221,16 @@ impl MemoryLog {
             next: first,
             saved: Vec::new(),
         }
+    }
+
+    /// The epoch of all positions in it.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
+    /// How full it is, for the workers.
+    pub fn pressure(&self) -> Arc<Pressure> {
+        Arc::clone(&self.shared.pressure)
     }
 
     /// How it stands.

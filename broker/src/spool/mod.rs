@@ -1,13 +1,41 @@
 //! The node's log: what the bus delivers is appended here, and every consumer (the sink, the store) reads it by
 //! position. [`memory`] keeps it in memory; the spool on disk implements the same traits.
 
+mod log;
 pub mod memory;
-pub mod pressure;
+mod pressure;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bus::Chunk;
+pub use log::Log;
 pub use pressure::Pressure;
+
+/// What a spool on disk needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Its folder; made when it is not there.
+    pub dir: PathBuf,
+    /// Bytes on disk, the file made ahead included; at the bound publishers are held back.
+    pub max_bytes: u64,
+    /// Bytes of one file.
+    pub segment_bytes: u64,
+    /// Bytes of the newest chunks that are kept in memory too, for readers that keep up.
+    pub tail_bytes: usize,
+}
+
+impl SpoolConfig {
+    /// A spool in `dir` with the default bounds: 10 GiB in files of 64 MiB, of which 32 MiB are in memory too.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            max_bytes: 10 << 30,
+            segment_bytes: 64 << 20,
+            tail_bytes: 32 << 20,
+        }
+    }
+}
 
 /// Where a record stands in the log of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

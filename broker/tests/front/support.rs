@@ -98,7 +98,7 @@ impl TestBroker {
             open: open.clone(),
         };
         let mut broker = Broker::start(config, Arc::new(classify), Arc::new(ListenerRules)).unwrap();
-        let reader = Arc::new(Mutex::new(broker.log_reader()));
+        let reader = Arc::new(Mutex::new(broker.log_reader("test").unwrap()));
         broker.open().unwrap();
         let address = broker.addresses()[0].1;
         Self {
