@@ -6,9 +6,11 @@ mod config;
 mod demo;
 mod exit;
 mod files;
+mod fleet;
 mod logging;
 mod node;
 mod run;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,7 @@ use command::Command;
   forebay demo                       the whole way on this machine, with an embedded Kafka
   forebay check -c forebay.toml      everything that is wrong with a configuration
   forebay run -c forebay.toml        start the broker
+  forebay verify --topic telemetry   publish, read Kafka back, say what is lost or out of order
 
 Exit codes: 0 done, 1 failed, 64 bad arguments or configuration, 70 and 74 a part died while running (start again).")]
 struct Arguments {

@@ -92,6 +92,7 @@ fn every_command_has_help_with_examples() {
         &["run", "--help"],
         &["check", "--help"],
         &["demo", "--help"],
+        &["verify", "--help"],
         &["completions", "--help"],
     ] {
         let output = dir.run(arguments);
@@ -120,6 +121,9 @@ fn arguments_that_are_not_understood_are_64() {
         (&["demo", "--for", "soon"], "10s"),
         (&["demo", "--devices", "0"], "1..=1000"),
         (&["completions", "tcsh"], "bash"),
+        (&["verify"], "--topic"),
+        (&["verify", "--topic", "t", "--qos", "3"], "0..=2"),
+        (&["verify", "--topic", "t", "--password", "x"], "--username"),
     ] {
         let output = dir.run(arguments);
         assert_eq!(output.code, 64, "{arguments:?}: {}", output.err);
@@ -134,7 +138,7 @@ fn completions_name_the_commands() {
         let output = dir.run(&["completions", shell]);
         assert_eq!(output.code, 0);
         assert!(
-            ["run", "check", "demo"]
+            ["run", "check", "demo", "verify"]
                 .iter()
                 .all(|command| output.out.contains(command)),
             "{shell}"
@@ -583,6 +587,17 @@ fn the_demo_ends_by_itself_with_nothing_lost_and_nothing_out_of_order() {
     assert_eq!(count("published"), count("acknowledged"));
     assert_eq!(count("published"), count("in Kafka"));
     assert_eq!((count("lost"), count("out of order")), (0, 0));
+}
+
+#[test]
+fn verify_says_why_it_can_not_begin() {
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = held.local_addr().unwrap().port();
+    drop(held);
+    let kafka = format!("127.0.0.1:{port}");
+    let output = Dir::new().run(&["verify", "--topic", "t", "--kafka", &kafka]);
+    assert_eq!(output.code, 1);
+    assert!(output.err.contains("asking Kafka for topic t"), "{}", output.err);
 }
 
 #[test]

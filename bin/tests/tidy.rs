@@ -47,6 +47,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
             "sink/src/properties.rs",
             "sink/tests/",
             "bin/src/demo",
+            "bin/src/fleet",
             "bin/tests/",
             "benches/",
         ],

@@ -16,7 +16,7 @@ While it runs, publish something yourself:
   mosquitto_pub -t devices/my-device/telemetry -q 1 -m hello")]
 pub struct Demo {
     /// End after this time, such as 10s or 2m. Without it: at Ctrl-C.
-    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    #[arg(long = "for", value_name = "TIME", value_parser = super::time)]
     duration: Option<Duration>,
     /// Port of the broker on 127.0.0.1. Where it is taken, the next free one.
     #[arg(long, default_value_t = 1883)]
@@ -39,8 +39,4 @@ impl Demo {
             rate: self.rate,
         })
     }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write 10s or 2m"))
 }

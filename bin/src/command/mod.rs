@@ -4,8 +4,10 @@ mod check;
 mod completions;
 mod demo;
 mod run;
+mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -20,6 +22,8 @@ pub enum Command {
     Check(check::Check),
     /// Show the whole way on this machine: devices publish, an embedded Kafka has it.
     Demo(demo::Demo),
+    /// Publish numbered messages to any broker, read Kafka back, and say what is lost, doubled or out of order.
+    Verify(verify::Verify),
     /// Print a script that completes the commands in a shell.
     Completions(completions::Completions),
 }
@@ -31,6 +35,7 @@ impl Command {
             Command::Run(run) => run.execute(),
             Command::Check(check) => check.execute(),
             Command::Demo(demo) => demo.execute(),
+            Command::Verify(verify) => verify.execute(),
             Command::Completions(completions) => completions.execute(),
         }
     }
@@ -48,4 +53,9 @@ impl Source {
     fn load(&self) -> Result<Settings, config::Refused> {
         config::load(self.config.as_deref())
     }
+}
+
+/// Reads a time.
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write 10s or 2m"))
 }

@@ -1,28 +1,30 @@
 //! `forebay demo`: the main job with no outside parts. A whole node, simulated devices, and librdkafka's mock cluster as
 //! an embedded Kafka. The mock is known to this command only: `forebay run` never falls back to it.
 
-mod client;
 mod devices;
 mod screen;
-mod tally;
-mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use forebay_broker::codec::{QoS, Version};
 use rdkafka::mocking::MockCluster;
 
 use crate::config::{self, Log, LogFormat, Refused, Settings};
+use crate::fleet::tally::Tally;
+use crate::fleet::watch::Watch;
+use crate::fleet::{Fleet, Plan, SharedTally, lock};
 use crate::node::Node;
 use crate::{exit, logging};
-use devices::{Devices, SharedTally, lock};
+use devices::Readings;
 use screen::Screen;
-use tally::Tally;
-use watch::Watch;
 
+/// Unacknowledged publishes of a device at which it waits.
+const WINDOW: u16 = 64;
 const TOPIC: &str = "telemetry";
 const PARTITIONS: i32 = 12;
 /// Where the sink puts what no route takes.
@@ -55,13 +57,15 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     })?;
     let kafka = MockCluster::new(BROKERS).context("the embedded Kafka can't be started")?;
     let servers = kafka.bootstrap_servers();
-    let topics = [(TOPIC, PARTITIONS), (DEFAULT_TOPIC, PARTITIONS)];
-    for (topic, partitions) in topics {
+    let topics = [TOPIC.to_owned(), DEFAULT_TOPIC.to_owned()];
+    for topic in &topics {
         kafka
-            .create_topic(topic, partitions, BROKERS)
+            .create_topic(topic, PARTITIONS, BROKERS)
             .with_context(|| format!("topic {topic}"))?;
     }
-    let node = Node::start(&settings(free_port(options.port)?, &servers)?)?;
+    // Gone with the demo: it is there to be looked at, not to keep anything.
+    let data = tempfile::Builder::new().prefix("forebay-demo-").tempdir()?;
+    let node = Node::start(&settings(free_port(options.port)?, &servers, data.path())?)?;
     let address = node
         .addresses()
         .first()
@@ -72,10 +76,10 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     if screen.say(&welcome(options, address, &servers)).is_err() {
         return Ok(exit::OK);
     }
-    let tally: SharedTally = Arc::new(Mutex::new(Tally::new(options.devices)));
+    let tally: SharedTally = Arc::new(Mutex::new(Tally::new(options.devices.into())));
     let interrupted = Arc::new(AtomicBool::new(false));
-    let watch = Watch::start(&servers, &topics)?;
-    let devices = Devices::start(address, options.devices, options.rate, &tally, &interrupted)?;
+    let watch = Watch::start(&[("bootstrap.servers".to_owned(), servers)], &topics)?;
+    let devices = Fleet::start(plan(options, address), Arc::new(Readings), &tally, &interrupted)?;
 
     let fatal = node.fatal();
     let end = options.duration.map(|duration| Instant::now() + duration);
@@ -84,11 +88,14 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
             && !interrupted.load(Ordering::Relaxed)
             && fatal.get().is_none()
     };
-    let shown = show(&watch, &tally, &mut screen, going);
-    devices.stop();
+    let shown = show(&watch, &topics, &tally, &mut screen, going);
+    // Records are taken meanwhile, or the consumer would wait.
+    devices.stop(|| {
+        let _ = show_one(&watch, &topics, &tally, &mut screen);
+    });
     let until = Instant::now() + CATCH_UP;
     let caught_up = shown.and_then(|()| {
-        show(&watch, &tally, &mut screen, || {
+        show(&watch, &topics, &tally, &mut screen, || {
             lock(&tally).missing() > 0 && Instant::now() < until
         })
     });
@@ -108,32 +115,65 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
 /// Shows what arrives while `going`. An error when there is nobody to show it to.
 fn show(
     watch: &Watch,
+    topics: &[String],
     tally: &SharedTally,
     screen: &mut Screen,
     going: impl Fn() -> bool,
 ) -> std::io::Result<()> {
     while going() {
-        let arrival = watch.arrivals.recv_timeout(TICK);
-        let now = Instant::now();
-        if let Ok(arrival) = arrival {
-            let message = devices::parse(&arrival.key, &arrival.payload);
-            match message {
-                Some((device, number)) => lock(tally).arrive(device, number),
-                None => lock(tally).others += 1,
-            }
-            screen.record(now, &arrival, message.is_some())?;
-        }
-        screen.totals(now, &lock(tally))?;
+        show_one(watch, topics, tally, screen)?;
     }
     Ok(())
 }
 
+/// Waits a little for a record, counts it and shows it.
+fn show_one(
+    watch: &Watch,
+    topics: &[String],
+    tally: &SharedTally,
+    screen: &mut Screen,
+) -> std::io::Result<()> {
+    let arrival = watch.arrivals.recv_timeout(TICK);
+    let now = Instant::now();
+    if let Ok(arrival) = arrival {
+        let message = devices::parse(&arrival.key, &arrival.payload);
+        match message {
+            Some((device, number)) => {
+                lock(tally).arrive(device, number, (arrival.topic, arrival.partition));
+            }
+            None => lock(tally).others += 1,
+        }
+        let topic = topics.get(arrival.topic).map_or("", String::as_str);
+        screen.record(now, topic, &arrival, message.is_some())?;
+    }
+    screen.totals(now, &lock(tally))
+}
+
+fn plan(options: &Options, address: SocketAddr) -> Plan {
+    Plan {
+        broker: address.to_string(),
+        login: None,
+        // Both kinds of device come to one port.
+        versions: vec![Version::V311, Version::V5],
+        devices: options.devices.into(),
+        period: Duration::from_secs(1) / u32::from(options.rate.max(1)),
+        qos: QoS::AtLeastOnce,
+        window: WINDOW,
+        drain: CATCH_UP,
+    }
+}
+
 /// The same configuration a user would write, through the same check.
-fn settings(port: u16, servers: &str) -> anyhow::Result<Settings> {
+fn settings(port: u16, servers: &str, data: &Path) -> anyhow::Result<Settings> {
+    let data = data.display();
     let text = format!(
         r#"
         [node]
         id = "demo"
+        data_dir = "{data}"
+        [spool]
+        max_bytes = "256MiB"
+        segment_bytes = "8MiB"
         [[listener]]
         bind = "127.0.0.1:{port}"
         [kafka.properties]
@@ -215,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_demos_configuration_is_fit() {
-        let settings = settings(1883, "127.0.0.1:9092").unwrap();
+        let settings = settings(1883, "127.0.0.1:9092", Path::new("data")).unwrap();
         assert!(
             settings
                 .broker
@@ -230,7 +270,7 @@ mod tests {
         let mut tally = Tally::new(1);
         assert!(!passed(&tally));
         tally.publish(0);
-        tally.arrive(0, 0);
+        tally.arrive(0, 0, (0, 0));
         assert!(passed(&tally));
     }
 }

@@ -3,8 +3,8 @@
 use std::io::{IsTerminal, Stdout, Write};
 use std::time::{Duration, Instant};
 
-use super::tally::Tally;
-use super::watch::Arrival;
+use crate::fleet::tally::Tally;
+use crate::fleet::watch::Arrival;
 use crate::logging;
 
 /// Time between two lines for the devices' records: all are counted, some are shown.
@@ -49,7 +49,13 @@ impl Screen {
     }
 
     /// A record, when there is time to read it.
-    pub fn record(&mut self, now: Instant, record: &Arrival, of_device: bool) -> std::io::Result<()> {
+    pub fn record(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        record: &Arrival,
+        of_device: bool,
+    ) -> std::io::Result<()> {
         let (due, every) = match of_device {
             true => (&mut self.devices, DEVICES_EVERY),
             false => (&mut self.others, OTHERS_EVERY),
@@ -64,7 +70,7 @@ impl Screen {
             (true, true) => ("\x1b[36m", "\x1b[0m"),
             (true, false) => ("\x1b[1;32m", "\x1b[0m"),
         };
-        let place = format!("{}-{} @ {}", record.topic, record.partition, record.offset);
+        let place = format!("{topic}-{} @ {}", record.partition, record.offset);
         let key = readable(&record.key);
         writeln!(
             self.out,

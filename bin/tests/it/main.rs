@@ -18,3 +18,4 @@ mod mqtt;
 mod publish;
 mod support;
 mod topics;
+mod verify;
