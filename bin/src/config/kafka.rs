@@ -1,9 +1,11 @@
 //! The sections of the way into Kafka: kafka, kafka.properties, route.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use forebay_broker::classify::Level;
-use forebay_sink::config::Empty;
+use forebay_sink::config::{Empty, Undeliverable};
 use forebay_sink::{RouteConfig, SinkConfig, Value};
 
 use super::fault::Faults;
@@ -13,14 +15,14 @@ use super::value::Table;
 /// Greatest value of a number that has no bound of its own.
 const ANY: i64 = u32::MAX as i64;
 
-const UNDELIVERABLE_HINT: &str = "leave it out: what Kafka refuses for good is logged and counted for now";
-
 /// Reads them all; `None` where there is no `[kafka]`.
-pub fn read(root: &Section<'_>, max_packet_bytes: usize, notices: &mut Vec<String>) -> Option<SinkConfig> {
+pub fn read(
+    root: &Section<'_>,
+    max_packet_bytes: usize,
+    quarantine_dir: &Path,
+    notices: &mut Vec<String>,
+) -> Option<SinkConfig> {
     let kafka = root.section("kafka");
-    for key in ["dead_letter_topic", "quarantine_max_bytes"] {
-        kafka.not_built(key, UNDELIVERABLE_HINT);
-    }
     let config = SinkConfig {
         properties: read_properties(&kafka),
         create_topics: kafka.flag("create_topics"),
@@ -36,6 +38,10 @@ pub fn read(root: &Section<'_>, max_packet_bytes: usize, notices: &mut Vec<Strin
         partition_bytes: kafka.bytes("partition_bytes"),
         parked_topic_bytes: kafka.bytes("parked_topic_bytes"),
         parked_bytes: kafka.bytes("parked_bytes"),
+        dead_letter_topic: kafka.optional_text("dead_letter_topic"),
+        undeliverable_after: Duration::from_secs(kafka.integer("undeliverable_after_s", 1..=ANY)),
+        quarantine_dir: Some(quarantine_dir.to_owned()),
+        quarantine_max_bytes: kafka.size("quarantine_max_bytes", 1..=1 << 50),
         ..SinkConfig::default()
     };
     if kafka.is_given() {
@@ -80,7 +86,6 @@ fn read_route(section: &Section<'_>) -> RouteConfig {
     } else {
         section.optional_text("topic").unwrap_or_default()
     };
-    section.not_built("undeliverable", UNDELIVERABLE_HINT);
     RouteConfig {
         name: section.optional_text("name").unwrap_or_default(),
         filter,
@@ -91,7 +96,13 @@ fn read_route(section: &Section<'_>) -> RouteConfig {
         headers: section.optional_texts("headers"),
         empty: section.choice("empty", &[("value", Empty::Value), ("null", Empty::Null)]),
         sink,
-        ..RouteConfig::default()
+        undeliverable: section.choice(
+            "undeliverable",
+            &[
+                ("retry", Undeliverable::Retry),
+                ("dead_letter", Undeliverable::DeadLetter),
+            ],
+        ),
     }
 }
 

@@ -132,7 +132,12 @@ fn uncommented(text: &str) -> String {
 fn read(root: &Section<'_>) -> Settings {
     let mut notices = Vec::new();
     let (broker, data_dir, spool) = broker::read(root, &mut notices);
-    let kafka = kafka::read(root, broker.limits.max_packet_bytes, &mut notices);
+    let kafka = kafka::read(
+        root,
+        broker.limits.max_packet_bytes,
+        &data_dir.join("quarantine"),
+        &mut notices,
+    );
     let admin = root.section("admin");
     let log = root.section("log");
     Settings {

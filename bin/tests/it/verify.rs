@@ -114,15 +114,15 @@ fn verify_sees_what_a_bad_bridge_does() {
 /// A bridge from a broker to Kafka, without keys and with an envelope around each payload. Of the device whose name
 /// ends with 1 it loses number 3, sends 4 twice, and 5 after 6.
 struct Bridge {
-    stop: std::sync::mpsc::Sender<()>,
+    stop: std::sync::mpsc::SyncSender<()>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Bridge {
     fn start(port: u16, kafka: &Kafka, topic: &'static str) -> Self {
         let producer: BaseProducer = kafka.client().create().unwrap();
-        let (ready, started) = std::sync::mpsc::channel();
-        let (stop, stopped) = std::sync::mpsc::channel();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopped) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             block_on(Duration::from_secs(60), async {
                 let (client, mut events) =

@@ -1,3 +1,4 @@
+//! Records as bytes: what is written is read, what is cut off or spoilt is refused.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use proptest::prelude::*;
 
