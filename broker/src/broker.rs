@@ -95,6 +95,7 @@ impl Broker {
             reports,
             fatal,
             epoch,
+            store: None,
         }));
         let workers = senders
             .into_iter()

@@ -17,6 +17,27 @@ pub enum Version {
     V5,
 }
 
+impl Version {
+    /// Its protocol level, as CONNECT has it.
+    pub fn level(self) -> u8 {
+        match self {
+            Version::V31 => 3,
+            Version::V311 => 4,
+            Version::V5 => 5,
+        }
+    }
+
+    /// The version of a protocol level.
+    pub fn from_level(level: u8) -> Option<Self> {
+        match level {
+            3 => Some(Version::V31),
+            4 => Some(Version::V311),
+            5 => Some(Version::V5),
+            _ => None,
+        }
+    }
+}
+
 /// Quality of service (5.0 section 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

@@ -132,8 +132,8 @@ impl Connection {
             let full = self.intake.is_full(&self.worker);
             // A peer that takes nothing for long is the system's to give up (TCP_USER_TIMEOUT).
             let held = full || !self.out.is_empty();
-            self.worker.with(|state| state.set_held(self.at, held));
-            if full || self.eof || !self.out.is_empty() || self.worker.shared.is_past(Stage::Quiet) {
+            let held = self.worker.with(|state| state.must_hold(self.at, held));
+            if held || self.eof || self.worker.shared.is_past(Stage::Quiet) {
                 return Poll::Pending; // woken by room, by an acknowledgement, by the socket taking more, or kicked
             }
             match self.poll_read(cx) {

@@ -19,6 +19,7 @@ impl Session {
         self.bridge = connect.bridge;
         self.phase = Phase::Attached;
         self.control.clear();
+        self.forget_answers();
         self.will = connect.will.as_ref().map(|will| Box::new(WillMessage::new(will)));
         self.client_max_packet = properties.maximum_packet_size().unwrap_or(u32::MAX);
         self.client_receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
@@ -77,6 +78,11 @@ impl Session {
         self.inflight = Some(inflight);
     }
 
+    /// The will of its connection.
+    pub fn will(&self) -> Option<&WillMessage> {
+        self.will.as_deref()
+    }
+
     /// The connection is gone. Returns the will, if it is to be published.
     pub fn detach(&mut self, now_ms: u64, how: Detach) -> Option<WillMessage> {
         if self.phase == Phase::Detached {
@@ -84,7 +90,8 @@ impl Session {
         }
         self.phase = Phase::Detached;
         self.control = Vec::new();
-        self.timers.detach(now_ms, self.expiry_s);
+        self.forget_answers();
+        self.timers.detach(now_ms, 0, self.expiry_s);
         let dropped = self.outbound.drop_qos0();
         self.drops.qos0 = self
             .drops

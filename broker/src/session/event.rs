@@ -1,6 +1,6 @@
 //! What goes into a session and what comes out of it, as plain values.
 
-use crate::codec::{Publish, Reason, Subscribe, Unsubscribe};
+use crate::codec::{PacketId, Publish, Reason, Subscribe, Unsubscribe};
 use crate::config::Limits;
 
 /// Bounds of one session, taken from [`Limits`].
@@ -20,6 +20,8 @@ pub struct SessionLimits {
     pub max_queued_bytes: u32,
     /// Greatest packet taken; told to 5.0 clients.
     pub max_packet_bytes: u32,
+    /// There is a store, which wants to know what becomes of messages for kept sessions.
+    pub tells_store: bool,
 }
 
 fn narrow<T: TryFrom<usize>>(value: usize, most: T) -> T {
@@ -36,12 +38,13 @@ impl From<&Limits> for SessionLimits {
             max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
             max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),
             max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),
+            tells_store: false,
         }
     }
 }
 
-/// Names one publish that waits for its acknowledgement. Stays good over the end of the connection; one whose session
-/// has forgotten it is ignored.
+/// Names one publish that waits for its acknowledgement, or an answer that waits for its record. Stays good over the end
+/// of the connection; one whose session has forgotten it is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub(super) u32);
 
@@ -88,6 +91,13 @@ pub enum Request<'a> {
         ticket: Option<Ticket>,
         /// The message.
         publish: Publish<'a>,
+    },
+    /// PUBREL of a kept session: once a record of it is durable, [`answered`](super::Session::answered).
+    Released {
+        /// The packet id that is free.
+        packet_id: PacketId,
+        /// PUBCOMP.
+        answer: Ticket,
     },
     /// Enter these subscriptions, then [`subscribed`](super::Session::subscribed).
     Subscribe(Subscribe<'a>),

@@ -126,7 +126,8 @@ impl Inbound {
         }
     }
 
-    fn ticket(&mut self) -> Ticket {
+    /// A ticket that this session has not given out.
+    pub fn ticket(&mut self) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
         ticket

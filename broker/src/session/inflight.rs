@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::outbound::Queued;
 use crate::codec::PacketId;
 use crate::codec::QoS;
+use crate::record::Origin;
 
 /// One message that was sent and is not acknowledged.
 #[derive(Debug)]
@@ -29,8 +30,10 @@ pub(super) struct Inflight {
 /// What a PUBREC leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// PUBREL is due.
-    Release,
+    /// PUBREL is due for this message.
+    Release(Option<Origin>),
+    /// PUBREL is due once more.
+    Again,
     /// No such id.
     Unknown,
 }
@@ -58,8 +61,8 @@ impl Inflight {
     }
 
     /// [`next_again`](Self::next_again) can't be sent: it counts as done [MQTT-3.1.2-25].
-    pub fn drop_again(&mut self) {
-        self.sent.remove(self.fresh);
+    pub fn drop_again(&mut self) -> Option<Sent> {
+        self.sent.remove(self.fresh)
     }
 
     /// A packet id that is not in use [MQTT-2.2.1-4]. There is one: the window is smaller than the ids are many.
@@ -81,36 +84,35 @@ impl Inflight {
         self.fresh += 1;
     }
 
-    /// PUBACK, or PUBREC with an error, for a message of `qos`: it is done. Others are none of ours any more.
-    pub fn finish(&mut self, packet_id: PacketId, qos: QoS) -> bool {
-        let found = self
+    /// PUBACK, or PUBREC with an error, for a message of `qos`: it is done and returned. Others are none of ours any more.
+    pub fn finish(&mut self, packet_id: PacketId, qos: QoS) -> Option<Queued> {
+        let at = self
             .sent
             .iter()
-            .position(|s| s.packet_id == packet_id && s.message.qos == qos);
-        if let Some(at) = found {
-            self.sent.remove(at);
-            self.fresh -= usize::from(at < self.fresh);
-        }
-        found.is_some()
+            .position(|s| s.packet_id == packet_id && s.message.qos == qos)?;
+        self.fresh -= usize::from(at < self.fresh);
+        self.sent.remove(at).map(|sent| sent.message)
     }
 
     /// PUBREC: the message is the client's now. The same PUBREC twice is answered twice.
     pub fn received(&mut self, packet_id: PacketId) -> Received {
-        if self.finish(packet_id, QoS::ExactlyOnce) {
+        if let Some(message) = self.finish(packet_id, QoS::ExactlyOnce) {
             self.releasing.push_back(packet_id);
-            return Received::Release;
+            return Received::Release(message.message.origin);
         }
         match self.releasing.contains(&packet_id) {
-            true => Received::Release,
+            true => Received::Again,
             false => Received::Unknown,
         }
     }
 
-    /// PUBCOMP: the id is free.
-    pub fn complete(&mut self, packet_id: PacketId) {
-        if let Some(at) = self.releasing.iter().position(|id| *id == packet_id) {
+    /// PUBCOMP: the id is free; false when it was.
+    pub fn complete(&mut self, packet_id: PacketId) -> bool {
+        let found = self.releasing.iter().position(|id| *id == packet_id);
+        if let Some(at) = found {
             self.releasing.remove(at);
         }
+        found.is_some()
     }
 
     /// Messages that are not acknowledged, and ids that are not complete.

@@ -2,14 +2,15 @@
 //! no clock, no channel: packets and the time go in, requests and bytes come out.
 //!
 //! Four kinds of method: getters; `attach`, `detach`, `handle_packet`, `handle_timeout`, which take what happened;
-//! commands (`deliver`, `settle`, `subscribed`, `unsubscribed`, `close`); and `poll_transmit`, `poll_timeout`, which
-//! say what is to be done.
+//! commands (`deliver`, `settle`, `subscribed`, `unsubscribed`, `answered`, `close`); and `poll_transmit`,
+//! `poll_timeout`, which say what is to be done.
 
 mod connect;
 mod event;
 mod filters;
 mod inbound;
 mod inflight;
+mod later;
 mod message;
 mod outbound;
 mod receive;
@@ -27,11 +28,14 @@ pub use event::{
 pub use message::{Message, WillMessage};
 pub use receive::fingerprint;
 
-use crate::codec::{Packet, PacketId, Properties, Reason, Suback, Subscription, Version};
+use crate::codec::{PacketId, QoS, Reason, Subscription, Version};
 use crate::hub::Match;
+use crate::record::Origin;
+use crate::store::StoreEvent;
 use filters::Filters;
 use inbound::Inbound;
 use inflight::Inflight;
+use later::Aside;
 use outbound::{Outbound, Queued};
 use state::Phase;
 use timer::{Timer, Timers};
@@ -49,6 +53,7 @@ pub struct Session {
     will: Option<Box<WillMessage>>,
     /// Encoded control packets that wait for the next transmit.
     control: Vec<u8>,
+    aside: Option<Box<Aside>>,
     drops: Drops,
     /// Seconds for which it outlives its connection.
     expiry_s: u32,
@@ -78,6 +83,7 @@ impl Session {
             filters: Filters::default(),
             will: None,
             control: Vec::new(),
+            aside: None,
             drops: Drops::default(),
             expiry_s: 0,
             max_expiry_s: 0,
@@ -197,26 +203,6 @@ impl Session {
         self.filters.remove(filter)
     }
 
-    /// Answers SUBSCRIBE.
-    pub fn subscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
-        let properties = Properties::EMPTY;
-        self.control(&Packet::Suback(Suback {
-            packet_id,
-            reasons,
-            properties,
-        }));
-    }
-
-    /// Answers UNSUBSCRIBE.
-    pub fn unsubscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>) {
-        let properties = Properties::EMPTY;
-        self.control(&Packet::Unsuback(Suback {
-            packet_id,
-            reasons,
-            properties,
-        }));
-    }
-
     /// A message for this client, because of the subscriptions in `to`. `retained`: it is sent because it was kept for
     /// new subscribers [MQTT-3.3.1-6 to 13].
     pub fn deliver(&mut self, now_ms: u64, message: &Arc<Message>, to: &Match, retained: bool) -> Delivered {
@@ -226,8 +212,38 @@ impl Session {
             qos: to.qos.min(message.qos),
             retain: retained || (message.retain && to.retain_as_published),
         };
-        self.outbound
-            .push(now_ms, queued, self.is_attached(), &self.limits)
+        let (qos, attached) = (queued.qos, self.is_attached());
+        let delivered = self.outbound.push(now_ms, queued, attached, &self.limits);
+        if qos != QoS::AtMostOnce && delivered != Delivered::Queued {
+            self.tell_done(message.origin, None);
+        }
+        delivered
+    }
+
+    /// Remembers what the store is to know; only of kept sessions, of which it knows.
+    fn tell(&mut self, event: impl FnOnce(Arc<str>) -> StoreEvent) {
+        if self.limits.tells_store && self.is_persistent() {
+            let client = self.client_id.clone();
+            self.aside.get_or_insert_default().events.push(event(client));
+        }
+    }
+
+    /// A message of QoS 1 or 2 is of no concern any more.
+    fn tell_done(&mut self, origin: Option<Origin>, packet_id: Option<PacketId>) {
+        if let Some(origin) = origin {
+            self.tell(|client| StoreEvent::Done {
+                client,
+                origin,
+                packet_id: packet_id.map(PacketId::get),
+            });
+        }
+    }
+
+    /// Appends what the store is to be told since the last call.
+    pub fn take_events(&mut self, into: &mut Vec<StoreEvent>) {
+        if let Some(aside) = &mut self.aside {
+            into.append(&mut aside.events);
+        }
     }
 
     /// The connection is to end: what waits is sent, then DISCONNECT with `reason` to a 5.0 client, then nothing more.
@@ -260,6 +276,9 @@ impl Session {
     fn shrink(&mut self) {
         self.inbound.shrink();
         self.outbound.shrink();
+        if self.aside.as_ref().is_some_and(|aside| aside.is_empty()) {
+            self.aside = None;
+        }
         if let Some(inflight) = &mut self.inflight {
             inflight.shrink();
         }

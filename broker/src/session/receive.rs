@@ -4,8 +4,10 @@ use super::Session;
 use super::event::{Request, Violation};
 use super::inbound::Arrival;
 use super::inflight::Received;
+use super::later::Answer;
 use super::transmit::ack;
-use crate::codec::{Ack, Packet, Publish, QoS, Reason, Subscribe, Version};
+use crate::codec::{Ack, Packet, PacketId, Publish, QoS, Reason, Subscribe, Version};
+use crate::store::StoreEvent;
 
 impl Session {
     /// A packet came from the client.
@@ -16,12 +18,8 @@ impl Session {
             Packet::Publish(publish) => return self.publish(publish),
             Packet::Puback(ack) => self.acknowledged(&ack),
             Packet::Pubrec(ack) => self.received(&ack),
-            Packet::Pubrel(ack) => self.released(&ack)?,
-            Packet::Pubcomp(ack) => {
-                if let Some(inflight) = &mut self.inflight {
-                    inflight.complete(ack.packet_id);
-                }
-            }
+            Packet::Pubrel(ack) => return self.released(&ack),
+            Packet::Pubcomp(ack) => self.completed(ack.packet_id),
             Packet::Pingreq => self.control(&Packet::Pingresp),
             Packet::Subscribe(subscribe) => {
                 check_subscribe(&subscribe)?;
@@ -100,8 +98,13 @@ impl Session {
 
     /// PUBACK: the message is delivered, whatever the reason says (section 4.3.2). Unknown ids are ignored.
     fn acknowledged(&mut self, ack: &Ack<'_>) {
-        if let Some(inflight) = &mut self.inflight {
-            inflight.finish(ack.packet_id, QoS::AtLeastOnce);
+        self.finish(ack.packet_id, QoS::AtLeastOnce);
+    }
+
+    fn finish(&mut self, packet_id: PacketId, qos: QoS) {
+        let done = self.inflight.as_mut().and_then(|i| i.finish(packet_id, qos));
+        if let Some(done) = done {
+            self.tell_done(done.message.origin, Some(packet_id));
         }
     }
 
@@ -109,30 +112,50 @@ impl Session {
     fn received(&mut self, pubrec: &Ack<'_>) {
         let packet_id = pubrec.packet_id;
         if pubrec.reason as u8 >= 0x80 {
-            if let Some(inflight) = &mut self.inflight {
-                inflight.finish(packet_id, QoS::ExactlyOnce);
-            }
+            self.finish(packet_id, QoS::ExactlyOnce);
             return;
         }
-        let reason = match self
-            .inflight
-            .as_mut()
-            .map(|inflight| inflight.received(packet_id))
-        {
-            Some(Received::Release) => Reason::Success,
+        let received = self.inflight.as_mut().map(|i| i.received(packet_id));
+        if let Some(Received::Release(Some(origin))) = received {
+            self.tell(|client| StoreEvent::Received {
+                client,
+                packet_id: packet_id.get(),
+                origin,
+            });
+        }
+        let reason = match received {
+            Some(Received::Release(_) | Received::Again) => Reason::Success,
             Some(Received::Unknown) | None => Reason::PacketIdentifierNotFound,
         };
         self.control(&Packet::Pubrel(ack(packet_id, self.told(reason))));
     }
 
-    /// PUBREL (section 4.3.3).
-    fn released(&mut self, pubrel: &Ack<'_>) -> Result<(), Violation> {
-        let reason = match self.inbound.release(pubrel.packet_id)? {
+    /// PUBCOMP (section 4.3.3).
+    fn completed(&mut self, packet_id: PacketId) {
+        if self.inflight.as_mut().is_some_and(|i| i.complete(packet_id)) {
+            self.tell(|client| StoreEvent::Completed {
+                client,
+                packet_id: packet_id.get(),
+            });
+        }
+    }
+
+    /// PUBREL (section 4.3.3). A kept session that said PUBCOMP and forgot the PUBREL at a crash would take the next
+    /// publish under this id for the one before: the answer waits for a record of it. An id that is not known gets one
+    /// too: its own may be on the way.
+    fn released<'a>(&mut self, pubrel: &Ack<'_>) -> Result<Request<'a>, Violation> {
+        let packet_id = pubrel.packet_id;
+        let reason = match self.inbound.release(packet_id)? {
             true => Reason::Success,
             false => Reason::PacketIdentifierNotFound,
         };
-        self.control(&Packet::Pubcomp(ack(pubrel.packet_id, self.told(reason))));
-        Ok(())
+        let reason = self.told(reason);
+        if self.is_persistent() {
+            let answer = self.hold(Answer::Pubcomp(packet_id, reason));
+            return Ok(Request::Released { packet_id, answer });
+        }
+        self.control(&Packet::Pubcomp(ack(packet_id, reason)));
+        Ok(Request::None)
     }
 
     /// Acknowledgements have no reason before 5.0.

@@ -11,12 +11,23 @@ pub(super) enum Timer {
 }
 
 /// All deadlines of a session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timers {
     heard_ms: u64,
-    expires_at_ms: Option<u64>,
+    /// `u64::MAX`: never.
+    expires_at_ms: u64,
     /// 0: none.
     keep_alive_ms: u32,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heard_ms: 0,
+            expires_at_ms: u64::MAX,
+            keep_alive_ms: 0,
+        }
+    }
 }
 
 impl Timers {
@@ -24,14 +35,16 @@ impl Timers {
     pub fn attach(&mut self, now_ms: u64, keep_alive_s: u16) {
         self.heard_ms = now_ms;
         self.keep_alive_ms = u32::from(keep_alive_s) * 1_500;
-        self.expires_at_ms = None;
+        self.expires_at_ms = u64::MAX;
     }
 
-    /// The connection is gone: expiry runs, unless it is `u32::MAX` (never) (section 3.1.2.11.2).
-    pub fn detach(&mut self, now_ms: u64, expiry_s: u32) {
+    /// The connection is gone since `away_ms`: expiry runs, unless it is `u32::MAX` (never) (section 3.1.2.11.2).
+    pub fn detach(&mut self, now_ms: u64, away_ms: u64, expiry_s: u32) {
         self.keep_alive_ms = 0;
-        self.expires_at_ms =
-            (expiry_s != u32::MAX).then(|| now_ms.saturating_add(u64::from(expiry_s) * 1_000));
+        self.expires_at_ms = match expiry_s {
+            u32::MAX => u64::MAX,
+            _ => (now_ms + u64::from(expiry_s) * 1_000).saturating_sub(away_ms),
+        };
     }
 
     /// Bytes came.
@@ -47,7 +60,7 @@ impl Timers {
                 Timer::KeepAlive,
             )
         });
-        let expiry = self.expires_at_ms.map(|at| (at, Timer::Expiry));
+        let expiry = (self.expires_at_ms != u64::MAX).then_some((self.expires_at_ms, Timer::Expiry));
         [keep_alive, expiry]
             .into_iter()
             .flatten()

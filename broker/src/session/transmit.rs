@@ -10,6 +10,7 @@ use crate::codec::{
     Ack, Disconnect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
     encode,
 };
+use crate::store::StoreEvent;
 
 /// Bytes of the control buffer that an idle session may keep.
 const KEPT_CONTROL_BYTES: usize = 64;
@@ -122,10 +123,14 @@ impl Session {
         }
     }
 
+    /// What is retained for a subscription comes after its SUBACK.
     fn next_is_sendable(&self) -> bool {
         let has_room = self.inflight.as_ref().is_none_or(|i| i.has_room(self.window()));
         if self.inflight.as_ref().is_some_and(|i| i.next_again().is_some()) {
             return has_room;
+        }
+        if self.holds_suback() {
+            return false;
         }
         self.outbound
             .front()
@@ -155,10 +160,10 @@ impl Session {
     /// What an earlier connection left unacknowledged, in its order [MQTT-4.4.0-1].
     fn put_again(&mut self, now_ms: u64, out: &mut Vec<u8>, soft_limit: usize) {
         let window = self.window();
-        let Some(inflight) = &mut self.inflight else {
-            return;
-        };
-        while out.len() < soft_limit && inflight.has_room(window) {
+        while out.len() < soft_limit {
+            let Some(inflight) = self.inflight.as_mut().filter(|i| i.has_room(window)) else {
+                return;
+            };
             let Some(Sent { packet_id, message }) = inflight.next_again() else {
                 return;
             };
@@ -173,8 +178,11 @@ impl Session {
             ) {
                 Put::Done => inflight.sent_again(),
                 Put::TooLarge => {
-                    inflight.drop_again();
+                    let dropped = inflight.drop_again();
                     self.drops.too_large = self.drops.too_large.saturating_add(1);
+                    if let Some(dropped) = dropped {
+                        self.tell_done(dropped.message.message.origin, Some(dropped.packet_id));
+                    }
                 }
             }
         }
@@ -188,6 +196,7 @@ impl Session {
             let Some(queued) = self.outbound.pop() else { return };
             if queued.message.is_expired(now_ms) {
                 self.drops.expired = self.drops.expired.saturating_add(1);
+                self.give_up(&queued);
                 continue;
             }
             let packet_id = match queued.qos {
@@ -203,13 +212,37 @@ impl Session {
                 sent_as,
                 out,
             ) {
-                Put::TooLarge => self.drops.too_large = self.drops.too_large.saturating_add(1),
+                Put::TooLarge => {
+                    self.drops.too_large = self.drops.too_large.saturating_add(1);
+                    self.give_up(&queued);
+                }
                 Put::Done => {
-                    if let (Some(packet_id), Some(inflight)) = (packet_id, &mut self.inflight) {
-                        inflight.push(packet_id, queued);
+                    if let Some(packet_id) = packet_id {
+                        self.sent(packet_id, queued);
                     }
                 }
             }
+        }
+    }
+
+    /// `queued` was sent for the first time and is to be acknowledged.
+    fn sent(&mut self, packet_id: PacketId, queued: Queued) {
+        if let Some(origin) = queued.message.origin {
+            self.tell(|client| StoreEvent::Sent {
+                client,
+                origin,
+                packet_id: packet_id.get(),
+            });
+        }
+        if let Some(inflight) = &mut self.inflight {
+            inflight.push(packet_id, queued);
+        }
+    }
+
+    /// `queued` is not sent at all.
+    fn give_up(&mut self, queued: &Queued) {
+        if queued.qos != QoS::AtMostOnce {
+            self.tell_done(queued.message.origin, None);
         }
     }
 

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use crate::codec::*;
 use crate::config::Limits;
 use crate::hub::{Match, SubscriberId, SubscriptionIds};
+use crate::record::Origin;
 use crate::session::{
     Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Ticket, Violation, WillMessage,
 };
+use crate::store::StoreEvent;
 
 /// Greatest packet of these tests.
 const MAX_PACKET: usize = 1 << 20;
@@ -25,6 +27,9 @@ pub struct Pair {
     pub now_ms: u64,
     pub version: Version,
     limits: SessionLimits,
+    /// Answers wait for [`Pair::sync`] until their records are durable.
+    pub slow_log: bool,
+    pub answers: Vec<Ticket>,
 }
 
 pub fn id(number: u16) -> PacketId {
@@ -115,6 +120,8 @@ impl Pair {
             now_ms: 1_000,
             version,
             limits,
+            slow_log: false,
+            answers: Vec::new(),
         }
     }
 
@@ -155,7 +162,21 @@ impl Pair {
         let mut bytes = Vec::new();
         encode(self.version, &packet, &mut bytes).expect("a packet that can be written");
         let packet = decode(self.version, Vec::leak(bytes)).expect("a packet that can be read");
-        self.session.handle_packet(self.now_ms, packet)
+        let request = self.session.handle_packet(self.now_ms, packet)?;
+        if let Request::Released { answer, .. } = request {
+            self.answers.push(answer);
+            if !self.slow_log {
+                self.sync();
+            }
+        }
+        Ok(request)
+    }
+
+    /// All records so far are durable.
+    pub fn sync(&mut self) {
+        for answer in std::mem::take(&mut self.answers) {
+            self.session.answered(answer);
+        }
     }
 
     /// The client publishes something new.
@@ -180,6 +201,41 @@ impl Pair {
             &to(QoS::ExactlyOnce, &[]),
             false,
         )
+    }
+
+    /// Delivers a message of the record `number`.
+    pub fn deliver_from(&mut self, number: u64, qos: QoS) -> Delivered {
+        let mut message = Message::clone(&message(&number.to_string(), qos));
+        message.origin = Some(Origin {
+            epoch: 1,
+            worker: 0,
+            number,
+            index: 0,
+        });
+        let to = to(QoS::ExactlyOnce, &[]);
+        self.session.deliver(self.now_ms, &Arc::new(message), &to, false)
+    }
+
+    /// What the store is told, a line for each event.
+    pub fn told(&mut self) -> Vec<String> {
+        let mut events = Vec::new();
+        self.session.take_events(&mut events);
+        let line = |event| match event {
+            StoreEvent::Sent {
+                origin, packet_id, ..
+            } => format!("sent {} #{packet_id}", origin.number),
+            StoreEvent::Received {
+                origin, packet_id, ..
+            } => format!("received {} #{packet_id}", origin.number),
+            StoreEvent::Completed { packet_id, .. } => format!("completed #{packet_id}"),
+            StoreEvent::Done {
+                origin, packet_id, ..
+            } => match packet_id {
+                Some(packet_id) => format!("done {} #{packet_id}", origin.number),
+                None => format!("done {}", origin.number),
+            },
+        };
+        events.into_iter().map(line).collect()
     }
 
     /// All that the session sends now, a line for each packet.

@@ -11,6 +11,8 @@ use crate::session::Ticket;
 pub(crate) enum Debt {
     /// PUBACK or PUBREC of a publish.
     Publish(Ticket),
+    /// Another answer, which a record of a kept session makes true.
+    Answer(Ticket),
 }
 
 /// One answer that is owed until its record is decided.

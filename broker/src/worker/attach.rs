@@ -5,11 +5,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::state::{Link, PendingWill, SessionRef, Slot, State};
+use super::state::{Link, SessionRef, Slot, State};
 use crate::auth::Principal;
-use crate::codec::{Connect, Reason, Subscribe, Unsubscribe};
-use crate::hub::{SubscriberId, SubscriptionOptions};
-use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind};
+use crate::codec::{Connect, Reason};
+use crate::hub::SubscriberId;
+use crate::record::{Change, Open};
+use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind, WillMessage};
 
 /// What a connection's task holds of its session.
 pub(crate) struct Attached {
@@ -53,8 +54,30 @@ impl State {
         self.registry.attached(at.slot);
         self.metrics.connections.increment(1.0);
         self.arm(at);
-        self.publish_wills(); // of the connection before, ahead of what this one publishes
+        self.write_backlog(); // the will of the connection before, ahead of what this one does
+        self.opened(at);
         Attached { at, kick }
+    }
+
+    /// Writes down that a kept session has a connection, or that one is kept no more.
+    fn opened(&mut self, at: SessionRef) {
+        let Some(slot) = self.slot(at) else { return };
+        let was_stored = slot.stored;
+        slot.stored = slot.session.is_persistent();
+        let client_id = slot.session.client_id_shared();
+        if slot.stored {
+            let username = slot.username.clone();
+            let will = slot.session.will().cloned();
+            let open = Open {
+                expiry_s: slot.session.expiry_s(),
+                level: slot.session.version().level(),
+                username: username.as_deref(),
+                will: will.as_ref().map(WillMessage::as_record),
+            };
+            self.write_down(&client_id, Change::Open(open), None);
+        } else if was_stored {
+            self.write_down(&client_id, Change::Reset, None);
+        }
     }
 
     fn attach_options(
@@ -102,16 +125,24 @@ impl State {
         let client_id: Arc<str> = client_id.into();
         let slot = self.slots.insert(Slot {
             generation,
-            session: Session::new(client_id.clone(), SessionLimits::from(&self.shared.config.limits)),
+            session: Session::new(client_id.clone(), self.session_limits()),
             username: None,
             link: None,
             class: None,
             armed_ms: u64::MAX,
             held: false,
             in_line: false,
+            stored: false,
         }) as u32;
         self.registry.insert(client_id, slot);
         SessionRef { slot, generation }
+    }
+
+    fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            tells_store: self.shared.store.is_some(),
+            ..SessionLimits::from(&self.shared.config.limits)
+        }
     }
 
     /// The connection of session `at` is gone.
@@ -136,15 +167,15 @@ impl State {
         slot.held = false;
         let will = slot.session.detach(now_ms, how);
         let client_id = slot.session.client_id_shared();
-        let username = slot.username.clone();
+        let closed = slot.stored && slot.session.is_persistent();
+        let expiry_s = slot.session.expiry_s();
+        let username = will.is_some().then(|| slot.username.clone()).flatten();
         self.metrics.connections.decrement(1.0);
         if let Some(will) = will {
-            self.wills_bytes += will.cost();
-            self.wills.push_back(PendingWill {
-                client_id,
-                username,
-                will,
-            });
+            self.push_will(client_id.clone(), username, will);
+        }
+        if closed {
+            self.write_down(&client_id, Change::Closed { expiry_s }, None);
         }
     }
 
@@ -166,74 +197,16 @@ impl State {
         self.shared
             .hub
             .remove_all(slot.session.filters(), self.subscriber(at));
+        if slot.stored {
+            self.write_down(&slot.session.client_id_shared(), Change::Reset, None);
+        }
     }
 
-    fn subscriber(&self, at: SessionRef) -> SubscriberId {
+    pub(super) fn subscriber(&self, at: SessionRef) -> SubscriberId {
         SubscriberId {
             worker: self.id,
             slot: at.slot,
             generation: at.generation,
-        }
-    }
-
-    /// SUBSCRIBE: enters the filters, answers, and sends what is retained for them (section 3.8.4).
-    pub fn subscribe(&mut self, at: SessionRef, subscribe: &Subscribe<'_>) {
-        let who = self.subscriber(at);
-        let subscription_id = subscribe.properties.subscription_ids().next();
-        let mut reasons = Vec::with_capacity(subscribe.filters.len());
-        let mut retained = Vec::new();
-        for asked in &subscribe.filters {
-            let Some(slot) = self.slot(at) else { return };
-            let mut options = SubscriptionOptions::new(asked, subscription_id);
-            if slot.session.is_bridge() {
-                options = options.for_bridge();
-            }
-            let reason = slot.session.admit_subscription(asked);
-            reasons.push(reason);
-            if reason as u8 >= 0x80 {
-                continue;
-            }
-            let (is_new, _) = self.shared.hub.subscribe(asked.filter, who, options);
-            if asked.wants_retained(is_new) {
-                retained.push((asked.filter.to_owned(), options));
-            }
-        }
-        if let Some(slot) = self.slot(at) {
-            slot.session.subscribed(subscribe.packet_id, reasons);
-        }
-        self.send_retained(at, retained);
-    }
-
-    fn send_retained(&mut self, at: SessionRef, wanted: Vec<(String, SubscriptionOptions)>) {
-        let who = self.subscriber(at);
-        for (filter, options) in wanted {
-            let to = options.as_match(who);
-            for message in self.shared.hub.retained(&filter, usize::MAX) {
-                self.deliver(&message, &to, true); // what the session's queue does not hold is dropped and counted
-            }
-        }
-        if let Some(slot) = self.slot(at) {
-            slot.wake();
-        }
-    }
-
-    /// UNSUBSCRIBE (section 3.10.4).
-    pub fn unsubscribe(&mut self, at: SessionRef, unsubscribe: &Unsubscribe<'_>) {
-        let who = self.subscriber(at);
-        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
-        for filter in &unsubscribe.filters {
-            let existed = self.shared.hub.unsubscribe(filter, who).is_some();
-            if let Some(slot) = self.slot(at) {
-                slot.session.forget_subscription(filter);
-            }
-            reasons.push(match existed {
-                true => Reason::Success,
-                false => Reason::NoSubscriptionExisted,
-            });
-        }
-        if let Some(slot) = self.slot(at) {
-            slot.session.unsubscribed(unsubscribe.packet_id, reasons);
-            slot.wake();
         }
     }
 

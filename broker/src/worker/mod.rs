@@ -3,10 +3,12 @@
 
 mod acks;
 mod attach;
+mod backlog;
 mod mailbox;
 mod publish;
 mod serve;
 mod state;
+mod subscribe;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -38,6 +40,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
+use crate::store::TakeEvents;
 
 /// Bytes that a worker reads at once, for whichever connection has something.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -70,6 +73,8 @@ pub(crate) struct Parts {
     pub fatal: FatalFlag,
     /// The epoch of this start.
     pub epoch: u64,
+    /// Who is told what happened to messages of kept sessions; `None` when nothing is kept over a restart.
+    pub store: Option<Arc<dyn TakeEvents>>,
 }
 
 /// What all workers of a broker share.
@@ -82,6 +87,7 @@ pub(crate) struct Shared {
     pub reports: Reports,
     pub fatal: FatalFlag,
     pub epoch: u64,
+    pub store: Option<Arc<dyn TakeEvents>>,
     pub started: Instant,
     /// Records of each worker that are not decided yet: what a stop waits for.
     unsettled: Box<[AtomicUsize]>,
@@ -102,6 +108,7 @@ impl Shared {
             reports: parts.reports,
             fatal: parts.fatal,
             epoch: parts.epoch,
+            store: parts.store,
             started: Instant::now(),
             home: ahash::RandomState::new(),
         }
@@ -254,8 +261,9 @@ impl Worker {
     fn end_of_turn(&self) {
         self.with(|state| {
             self.turn_ended_ms.set(state.now_ms);
-            state.publish_wills();
+            state.write_backlog();
             state.send_outbox();
+            state.send_events();
             let config = &self.shared.config.bus;
             let waits = state.sender.in_flight() > 0
                 && state.open.bytes() < config.chunk_bytes / 2
@@ -270,7 +278,7 @@ impl Worker {
             if !state.held.is_empty() && state.sender.has_room(state.open.bytes()) {
                 state.wake_held();
             }
-            let unsettled = state.open.len() as usize + state.acks.owed() + state.wills.len();
+            let unsettled = state.open.len() as usize + state.acks.owed() + state.backlog.len();
             if let Some(counter) = self.shared.unsettled.get(usize::from(self.id)) {
                 counter.store(unsettled, Ordering::Release);
             }
@@ -290,6 +298,7 @@ impl Worker {
                 while ticker.poll_tick(cx).is_ready() {}
                 self.with(|state| {
                     state.fire_timers();
+                    state.wake_paused();
                     state.observe();
                 });
             }

@@ -1,13 +1,12 @@
 //! An accepted publish: into the open chunk, to the subscribers, into the retained messages, in one step that either
 //! happens whole or not at all.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::acks::{Debt, Owed};
 use super::mailbox::Delivery;
-use super::state::{PendingWill, SessionRef, State};
-use crate::classify::{Class, Publisher};
+use super::state::{SessionRef, State};
+use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
 use crate::record::{HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
@@ -23,17 +22,17 @@ pub(crate) enum Taken {
 }
 
 /// Who publishes: a connected client, or the broker for one that is gone.
-struct From<'a> {
-    client_id: &'a str,
-    username: Option<&'a str>,
-    subscriber: Option<SubscriberId>,
+pub(super) struct From<'a> {
+    pub client_id: &'a str,
+    pub username: Option<&'a str>,
+    pub subscriber: Option<SubscriberId>,
 }
 
 impl State {
     /// Takes a PUBLISH of session `at`, if there is room for it. The decision falls before anything is changed.
     pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
         let shared = self.shared.clone();
-        if self.will_waits(at) {
+        if self.waits_behind_backlog(at) {
             self.stand_in_line(at);
             return Ok(Taken::Held);
         }
@@ -103,14 +102,14 @@ impl State {
     }
 
     /// Whether a record of `bytes` fits into the open chunk, which is sent to make room if it must be.
-    fn make_room(&mut self, bytes: usize) -> bool {
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let fits = self.open.is_empty() || self.open.bytes() + bytes <= self.shared.config.bus.chunk_bytes;
         fits || self.flush()
     }
 
     /// Writes the publish into the open chunk, gives it to its subscribers and to the retained messages. There is room:
     /// the caller made it. Returns its index in the chunk.
-    fn accept(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+    pub(super) fn accept(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         let generation = self.hub.matches(publish.topic, &mut matches);
@@ -202,8 +201,15 @@ impl State {
             slot: to.who.slot,
             generation: to.who.generation,
         };
-        let Some(slot) = self.slot(at) else { return };
-        match slot.session.deliver(now_ms, message, to, retained) {
+        let Some(slot) = self.slots.get_mut(at.slot as usize) else {
+            return;
+        };
+        if slot.generation != at.generation {
+            return;
+        }
+        let delivered = slot.session.deliver(now_ms, message, to, retained);
+        slot.session.take_events(&mut self.events);
+        match delivered {
             Delivered::Queued => {
                 slot.wake();
                 self.metrics.deliveries.increment(1);
@@ -270,66 +276,25 @@ impl State {
             generation: owed.generation,
         };
         let Some(slot) = self.slot(at) else { return };
-        let Debt::Publish(ticket) = owed.debt;
-        match slot.session.settle(ticket, result) {
-            Settled::Close => slot.kick(Reason::QuotaExceeded),
-            _ => slot.wake(),
+        match owed.debt {
+            Debt::Answer(ticket) => slot.session.answered(ticket),
+            Debt::Publish(ticket) => {
+                if slot.session.settle(ticket, result) == Settled::Close {
+                    slot.kick(Reason::QuotaExceeded);
+                }
+            }
         }
-    }
-
-    /// Publishes wills that are due. One whose route is closed waits without holding up those of other clients.
-    pub(super) fn publish_wills(&mut self) {
-        if self.wills.is_empty() {
-            return;
-        }
-        let mut waiting: VecDeque<PendingWill> = VecDeque::new();
-        for pending in std::mem::take(&mut self.wills) {
-            let in_line = waiting
-                .iter()
-                .any(|earlier| earlier.client_id == pending.client_id);
-            let left = match in_line {
-                true => Some(pending),
-                false => self.publish_will(pending).err(),
-            };
-            waiting.extend(left);
-        }
-        self.wills_bytes = waiting.iter().map(|pending| pending.will.cost()).sum();
-        self.wills = waiting;
-    }
-
-    /// Whether a will of `client_id` still waits: what it publishes now comes after it.
-    fn will_waits(&mut self, at: SessionRef) -> bool {
-        if self.wills.is_empty() {
-            return false;
-        }
-        self.publish_wills();
-        let client_id = self.slot(at).map(|slot| slot.session.client_id_shared());
-        client_id.is_some_and(|id| self.wills.iter().any(|pending| pending.client_id == id))
-    }
-
-    fn publish_will(&mut self, pending: PendingWill) -> Result<(), PendingWill> {
-        let publish = pending.will.as_publish();
-        let publisher = Publisher {
-            client_id: &pending.client_id,
-            username: pending.username.as_deref(),
-        };
-        let class = self.shared.classify.classify(publisher, publish.topic);
-        let bytes = record_bytes(&pending.client_id, pending.username.as_deref(), &class, &publish);
-        if !self.shared.classify.is_open(&class) || !self.make_room(bytes) {
-            return Err(pending);
-        }
-        let from = From {
-            client_id: &pending.client_id,
-            username: pending.username.as_deref(),
-            subscriber: None,
-        };
-        self.accept(&from, &class, &publish);
-        Ok(())
+        slot.wake();
     }
 }
 
 /// Bytes of the record that `publish` becomes, at most.
-fn record_bytes(client_id: &str, username: Option<&str>, class: &Class, publish: &Publish<'_>) -> usize {
+pub(super) fn record_bytes(
+    client_id: &str,
+    username: Option<&str>,
+    class: &Class,
+    publish: &Publish<'_>,
+) -> usize {
     HEAD_BYTES
         + MATCHED_BYTES
         + 2 * class.routes.len()

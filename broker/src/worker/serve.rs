@@ -3,8 +3,9 @@
 use std::task::Waker;
 
 use super::state::{SessionRef, State};
-use crate::codec::{Packet, Reason};
-use crate::session::{Request, Violation};
+use crate::codec::{Packet, PacketId, Reason};
+use crate::record::Change;
+use crate::session::{Request, Ticket, Violation};
 
 impl State {
     /// Milliseconds since the broker started, as of this turn.
@@ -28,11 +29,17 @@ impl State {
         }
     }
 
-    /// Whether reading has stopped for want of room: keep-alive does not run against the client then [MQTT-3.1.2-22].
-    pub fn set_held(&mut self, at: SessionRef, held: bool) {
-        if let Some(slot) = self.slot(at) {
-            slot.held = held;
+    /// Whether reading must stop: `held` for want of room for what was read, or because the records of kept sessions
+    /// wait for room. Keep-alive does not run against the client then [MQTT-3.1.2-22].
+    pub fn must_hold(&mut self, at: SessionRef, held: bool) -> bool {
+        let full = self.backlog.is_full();
+        let Some(slot) = self.slot(at) else { return held };
+        let paused = full && slot.stored;
+        slot.held = held || paused;
+        if paused && !std::mem::replace(&mut slot.in_line, true) {
+            self.paused.push(at);
         }
+        held || paused
     }
 
     /// Counts a packet by the first byte of its frame.
@@ -65,6 +72,7 @@ impl State {
             slot.session.poll_transmit(now_ms, out, soft_limit);
             let drops = slot.session.take_drops();
             self.metrics.dropped(drops);
+            self.take_events(at);
         }
     }
 
@@ -74,13 +82,32 @@ impl State {
         let Some(slot) = self.slot(at) else {
             return Ok(None);
         };
-        match slot.session.handle_packet(now_ms, packet)? {
+        let request = slot.session.handle_packet(now_ms, packet)?;
+        self.take_events(at);
+        match request {
+            Request::Released { packet_id, answer } => self.released(at, packet_id, answer),
             Request::Subscribe(subscribe) => self.subscribe(at, &subscribe),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(at, &unsubscribe),
             Request::Disconnect { with_will } => return Ok(Some(with_will)),
             Request::None | Request::Publish { .. } => {}
         }
         Ok(None)
+    }
+
+    /// Takes what session `at` has for the store.
+    fn take_events(&mut self, at: SessionRef) {
+        if let Some(slot) = self.slots.get_mut(at.slot as usize)
+            && slot.generation == at.generation
+        {
+            slot.session.take_events(&mut self.events);
+        }
+    }
+
+    /// PUBREL of a kept session: PUBCOMP once that is durable.
+    fn released(&mut self, at: SessionRef, packet_id: PacketId, answer: Ticket) {
+        if let Some(client_id) = self.slot(at).map(|slot| slot.session.client_id_shared()) {
+            self.write_down(&client_id, Change::Release(packet_id.get()), Some((at, answer)));
+        }
     }
 
     /// Ends every connection for `reason`.

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::Shared;
 use super::acks::{Acks, Owed};
+use super::backlog::Backlog;
 use super::mailbox::Delivery;
 use super::timers::Timers;
 use crate::bus::{BusSender, ChunkBuilder, Report};
@@ -19,13 +20,11 @@ use crate::codec::Reason;
 use crate::hub::registry::Registry;
 use crate::hub::{HubReader, Match};
 use crate::metrics::WorkerMetrics;
-use crate::session::{Session, WillMessage};
+use crate::session::Session;
+use crate::store::StoreEvent;
 
 /// The timers look no further ahead: what a session leaves in them when its deadline moves is gone after this time.
 const LOOK_AGAIN_MS: u64 = 10 * 60 * 1_000;
-
-/// Bytes of wills that may wait for room in a chunk.
-const WILLS_BYTES: usize = 16 * 1024 * 1024;
 
 /// Held connections that are woken at a time when room comes free.
 const WAKE_AT_ONCE: usize = 64;
@@ -49,21 +48,16 @@ pub(super) struct Slot {
     pub armed_ms: u64,
     /// Forebay itself has stopped reading: its keep-alive does not run.
     pub held: bool,
-    /// It stands in the line of those that wait for room, or for a route.
+    /// It stands in a line of those that wait: for room, for a route, or for the next tick.
     pub in_line: bool,
+    /// The log knows of it as a kept session.
+    pub stored: bool,
 }
 
 /// The session's way to its connection's task.
 pub(super) struct Link {
     pub kick: Rc<Cell<Option<Reason>>>,
     pub waker: Option<Waker>,
-}
-
-/// A will that waits for room in a chunk.
-pub(super) struct PendingWill {
-    pub client_id: Arc<str>,
-    pub username: Option<Box<str>>,
-    pub will: WillMessage,
 }
 
 /// The worker's own things.
@@ -92,9 +86,11 @@ pub(crate) struct State {
     pub(super) held: VecDeque<SessionRef>,
     /// Connections that wait for a route to open.
     pub(super) gated: Vec<SessionRef>,
-    pub(super) wills: VecDeque<PendingWill>,
-    /// What they take; above a bound no client with a will is let in.
-    pub(super) wills_bytes: usize,
+    /// Connections that are looked at again at the next tick.
+    pub(super) paused: Vec<SessionRef>,
+    pub(super) backlog: Backlog,
+    /// What the store is to be told at the end of the turn.
+    pub(super) events: Vec<StoreEvent>,
     pub(super) metrics: WorkerMetrics,
 }
 
@@ -121,16 +117,12 @@ impl State {
             timers: Timers::default(),
             held: VecDeque::new(),
             gated: Vec::new(),
-            wills: VecDeque::new(),
-            wills_bytes: 0,
+            paused: Vec::new(),
+            backlog: Backlog::default(),
+            events: Vec::new(),
             metrics: WorkerMetrics::new(id),
             shared,
         }
-    }
-
-    /// Whether a client with a will can be let in: the wills of those that are gone may wait for Kafka.
-    pub fn takes_wills(&self) -> bool {
-        self.wills_bytes < WILLS_BYTES
     }
 
     /// The session `at`, unless another took its place.
@@ -166,7 +158,18 @@ impl State {
 
     /// Wakes connections that wait for a route.
     pub(super) fn wake_gated(&mut self) {
-        for at in std::mem::take(&mut self.gated) {
+        let gated = std::mem::take(&mut self.gated);
+        self.wake_all(gated);
+    }
+
+    /// Wakes connections that wait for something that is looked at by the clock.
+    pub(super) fn wake_paused(&mut self) {
+        let paused = std::mem::take(&mut self.paused);
+        self.wake_all(paused);
+    }
+
+    fn wake_all(&mut self, line: Vec<SessionRef>) {
+        for at in line {
             if let Some(slot) = self.slot(at) {
                 slot.in_line = false;
                 slot.wake();
@@ -174,10 +177,23 @@ impl State {
         }
     }
 
+    /// Tells the store what happened since the last turn.
+    pub(super) fn send_events(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
+        match &self.shared.store {
+            Some(store) => store.take(&mut self.events),
+            None => self.events.clear(),
+        }
+    }
+
     /// Brings gauges up to date; called by the ticker, not by packets.
     pub(super) fn observe(&self) {
         self.metrics.sessions.set(self.slots.len() as f64);
-        self.metrics.held.set((self.held.len() + self.gated.len()) as f64);
+        self.metrics
+            .held
+            .set((self.held.len() + self.gated.len() + self.paused.len()) as f64);
         self.metrics.chunks_in_flight.set(self.sender.in_flight() as f64);
         self.metrics.acks_waiting.set(self.acks.owed_by_kafka() as f64);
     }

@@ -11,11 +11,12 @@ use forebay_broker::auth::ListenerRules;
 use forebay_broker::bus::{Outcome, Report};
 use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::{
-    self, Ack, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish,
+    self, Ack, Connect, Disconnect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish,
 };
-use forebay_broker::codec::{QoS, Reason, Version, Will};
+use forebay_broker::codec::{QoS, Reason, RetainHandling, Subscribe, Subscription, Unsubscribe};
+use forebay_broker::codec::{Version, Will};
 use forebay_broker::config::{Config, ListenerConfig};
-use forebay_broker::record::Record;
+use forebay_broker::record::{Change, Record, SessionRecord};
 use forebay_broker::spool::LogReader;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -62,16 +63,39 @@ pub struct TestBroker {
     broker: Broker,
     reader: Arc<Mutex<Box<dyn LogReader>>>,
     open: Arc<AtomicBool>,
+    /// Records of sessions that were read, in words.
+    changes: Mutex<Vec<String>>,
     pub address: SocketAddr,
 }
 
-/// A record as the log's reader saw it.
+/// A publish as the log's reader saw it.
 #[derive(Debug)]
 pub struct Seen {
     worker: u16,
     number: u64,
     index: u32,
+    pub matched: Option<u64>,
     pub payload: Vec<u8>,
+}
+
+fn in_words(record: &SessionRecord<'_>) -> String {
+    let id = record.client_id;
+    match &record.change {
+        Change::Release(packet_id) => format!("{id} release {packet_id}"),
+        Change::Reset => format!("{id} reset"),
+        Change::Open(open) => format!(
+            "{id} open {} {}{}",
+            open.level,
+            open.expiry_s,
+            if open.will.is_some() { " will" } else { "" }
+        ),
+        Change::Closed { expiry_s } => format!("{id} closed {expiry_s}"),
+        Change::Subscribe { filter, options, .. } => {
+            assert!(options.kept);
+            format!("{id} subscribe {filter} {}", options.qos as u8)
+        }
+        Change::Unsubscribe { filter, .. } => format!("{id} unsubscribe {filter}"),
+    }
 }
 
 pub struct Ended {
@@ -105,6 +129,7 @@ impl TestBroker {
             broker,
             reader,
             open,
+            changes: Mutex::default(),
             address,
         }
     }
@@ -114,7 +139,20 @@ impl TestBroker {
         self.broker.reports().reopened();
     }
 
-    /// Reads the log until `count` records came.
+    /// Reads the log until `count` records of sessions came; they are in words.
+    pub fn changes(&self, count: usize) -> Vec<String> {
+        until("records of sessions", || {
+            self.changes.lock().unwrap().len() >= count || {
+                self.read(Duration::from_millis(20));
+                false
+            }
+        });
+        let changes = std::mem::take(&mut *self.changes.lock().unwrap());
+        assert_eq!(changes.len(), count, "{changes:?}");
+        changes
+    }
+
+    /// Reads the log until `count` publishes came.
     pub fn records(&self, count: usize) -> Vec<Seen> {
         let mut seen = Vec::new();
         let start = Instant::now();
@@ -142,14 +180,18 @@ impl TestBroker {
         chunk
             .records()
             .enumerate()
-            .map(|(index, record)| Seen {
-                worker: chunk.worker(),
-                number: chunk.number(),
-                index: index as u32,
-                payload: match record.unwrap() {
-                    Record::Publish(record) => record.payload.to_vec(),
-                    Record::Session(_) => Vec::new(),
-                },
+            .filter_map(|(index, record)| match record.unwrap() {
+                Record::Publish(record) => Some(Seen {
+                    worker: chunk.worker(),
+                    number: chunk.number(),
+                    index: index as u32,
+                    matched: record.matched,
+                    payload: record.payload.to_vec(),
+                }),
+                Record::Session(record) => {
+                    self.changes.lock().unwrap().push(in_words(&record));
+                    None
+                }
             })
             .collect()
     }
@@ -204,6 +246,9 @@ pub enum Received {
     Puback(u16, Reason),
     Pubrec(u16, Reason),
     Pubcomp(u16, Reason),
+    Suback(u16, Vec<Reason>),
+    Unsuback(u16),
+    Publish(Vec<u8>, u16),
     Pingresp,
     Disconnect(Reason),
     Closed,
@@ -342,13 +387,51 @@ impl Client {
     }
 
     pub fn pubrel(&mut self, id: u16) {
-        let mut out = Vec::new();
-        let pubrel = Packet::Pubrel(Ack {
+        self.send(&Packet::Pubrel(Ack {
             packet_id: PacketId::new(id).unwrap(),
             reason: Reason::Success,
             properties: Properties::EMPTY,
-        });
-        codec::encode(self.version, &pubrel, &mut out).unwrap();
+        }));
+    }
+
+    pub fn subscribe(&mut self, filter: &str, qos: QoS, id: u16) {
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(id).unwrap(),
+            filters: vec![Subscription {
+                filter,
+                qos,
+                no_local: false,
+                retain_as_published: false,
+                retain_handling: RetainHandling::Send,
+            }],
+            properties: Properties::EMPTY,
+        }));
+    }
+
+    pub fn unsubscribe(&mut self, filter: &str, id: u16) {
+        self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: PacketId::new(id).unwrap(),
+            filters: vec![filter],
+            properties: Properties::EMPTY,
+        }));
+    }
+
+    /// Leaves; a 5.0 client may say for how long its session is to be kept.
+    pub fn disconnect(&mut self, expiry_s: Option<u32>) {
+        let mut properties = PropertiesBuf::default();
+        if let Some(expiry_s) = expiry_s {
+            properties.push(Property::SessionExpiryInterval(expiry_s));
+        }
+        self.send(&Packet::Disconnect(Disconnect {
+            reason: Reason::Success,
+            properties: properties.as_properties(),
+        }));
+        assert_eq!(self.receive(), Received::Closed);
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) {
+        let mut out = Vec::new();
+        codec::encode(self.version, packet, &mut out).unwrap();
         self.send_raw(&out);
     }
 
@@ -388,6 +471,12 @@ impl Client {
             Packet::Puback(ack) => Received::Puback(ack.packet_id.get(), ack.reason),
             Packet::Pubrec(ack) => Received::Pubrec(ack.packet_id.get(), ack.reason),
             Packet::Pubcomp(ack) => Received::Pubcomp(ack.packet_id.get(), ack.reason),
+            Packet::Suback(suback) => Received::Suback(suback.packet_id.get(), suback.reasons),
+            Packet::Unsuback(unsuback) => Received::Unsuback(unsuback.packet_id.get()),
+            Packet::Publish(publish) => Received::Publish(
+                publish.payload.to_vec(),
+                publish.packet_id.map_or(0, PacketId::get),
+            ),
             Packet::Pingresp => Received::Pingresp,
             Packet::Disconnect(disconnect) => Received::Disconnect(disconnect.reason),
             other => Received::Other(format!("{other:?}")),

@@ -229,3 +229,50 @@ fn qos_0_has_no_ticket_and_ping_is_answered() {
     pair.send(Packet::Pingreq).unwrap();
     assert_eq!(pair.read(), ["PINGRESP"]);
 }
+
+#[test]
+fn pubcomp_of_a_kept_session_waits_for_its_record_and_other_answers_overtake_it() {
+    let mut pair = Pair::connected(V311);
+    pair.slow_log = true;
+    let ticket = pair.publish(ExactlyOnce, 1);
+    pair.session.settle(ticket, Ok(()));
+    pair.read();
+    let request = pair.send(Packet::Pubrel(ack(1, Reason::Success))).unwrap();
+    assert!(matches!(request, Request::Released { packet_id, .. } if packet_id == id(1)));
+    pair.send(Packet::Pingreq).unwrap();
+    assert_eq!(pair.read(), ["PINGRESP"]);
+    // Sent again, because no PUBCOMP came: the id may not be free before the record of the first one is durable.
+    let request = pair.send(Packet::Pubrel(ack(1, Reason::Success))).unwrap();
+    assert!(matches!(request, Request::Released { .. }));
+    assert!(pair.read().is_empty());
+    pair.sync();
+    assert_eq!(pair.read(), ["PUBCOMP 1", "PUBCOMP 1"]);
+}
+
+#[test]
+fn answers_that_waited_are_not_for_the_next_connection() {
+    let mut pair = Pair::connected(V5);
+    pair.slow_log = true;
+    let suback = pair.session.subscribed(id(7), vec![Reason::GrantedQoS1], true);
+    pair.answers.extend(suback);
+    pair.send(Packet::Pubrel(ack(9, Reason::Success))).unwrap();
+    assert_eq!(pair.resume(), ["CONNACK Success present"]);
+    let unsuback = pair.session.unsubscribed(id(8), vec![Reason::Success], true);
+    pair.sync();
+    assert!(pair.read().is_empty());
+    pair.answers.extend(unsuback);
+    pair.sync();
+    assert_eq!(pair.read(), ["UNSUBACK 8 [Success]"]);
+}
+
+#[test]
+fn a_session_that_is_not_kept_is_answered_at_once() {
+    let mut pair = Pair::new(V311, |_| {});
+    let mut clean = connect(V311);
+    clean.clean_start = true;
+    pair.connect(clean, false);
+    pair.read();
+    let request = pair.send(Packet::Pubrel(ack(1, Reason::Success))).unwrap();
+    assert_eq!(request, Request::None);
+    assert_eq!(pair.read(), ["PUBCOMP 1"]);
+}

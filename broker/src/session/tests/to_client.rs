@@ -219,6 +219,60 @@ fn packet_ids_in_use_are_passed_over() {
 }
 
 #[test]
+fn what_is_retained_comes_behind_a_suback_that_waits() {
+    let mut pair = Pair::connected(V311);
+    let suback = pair.session.subscribed(id(7), vec![Reason::GrantedQoS1], true);
+    pair.deliver("a", AtLeastOnce);
+    assert!(!pair.session.wants_transmit());
+    assert!(pair.read().is_empty());
+    pair.session.answered(suback.unwrap());
+    assert_eq!(pair.read(), ["SUBACK 7 [GrantedQoS1]", "PUBLISH 1 a #1"]);
+}
+
+#[test]
+fn the_store_is_told_each_step_of_a_message() {
+    let mut pair = Pair::new(V5, |limits| {
+        limits.tells_store = true;
+        limits.max_queued_messages = 3;
+    });
+    pair.connect(connect(V5), false);
+    pair.read();
+    for (number, qos) in [(0, ExactlyOnce), (1, AtLeastOnce), (2, AtMostOnce)] {
+        pair.deliver_from(number, qos);
+    }
+    assert_eq!(pair.told(), Vec::<String>::new());
+    pair.read();
+    assert_eq!(pair.told(), ["sent 0 #1", "sent 1 #2"]);
+    pair.send(Packet::Pubrec(ack(1, Reason::Success))).unwrap();
+    pair.send(Packet::Pubrec(ack(1, Reason::Success))).unwrap();
+    pair.send(Packet::Puback(ack(2, Reason::Success))).unwrap();
+    pair.send(Packet::Pubcomp(ack(1, Reason::Success))).unwrap();
+    pair.send(Packet::Pubcomp(ack(1, Reason::Success))).unwrap();
+    assert_eq!(pair.told(), ["received 0 #1", "done 1 #2", "completed #1"]);
+    for number in 3..8 {
+        pair.deliver_from(number, AtLeastOnce);
+    }
+    assert_eq!(
+        pair.told(),
+        ["done 6", "done 7"],
+        "dropped, since the queue is full"
+    );
+    pair.lose(Detach::Lost);
+    assert!(pair.told().is_empty());
+}
+
+#[test]
+fn the_store_is_told_nothing_of_a_session_that_is_not_kept() {
+    let mut pair = Pair::new(V311, |limits| limits.tells_store = true);
+    let mut clean = connect(V311);
+    clean.clean_start = true;
+    pair.connect(clean, false);
+    pair.deliver_from(0, AtLeastOnce);
+    pair.read();
+    assert!(pair.told().is_empty());
+}
+
+#[test]
 fn a_soft_limit_is_kept_to() {
     let mut pair = Pair::connected(V311);
     for _ in 0..10 {

@@ -1,0 +1,133 @@
+//! Answers that wait until what they say is durable: SUBACK, UNSUBACK and PUBCOMP of a kept session.
+
+use std::collections::VecDeque;
+
+use super::Session;
+use super::event::Ticket;
+use super::transmit::ack;
+use crate::codec::{Packet, PacketId, Properties, Reason, Suback, encode};
+use crate::store::StoreEvent;
+
+/// One answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Pubcomp(PacketId, Reason),
+    /// SUBACK, as bytes: what is sent for its subscriptions goes behind it.
+    Suback(Box<[u8]>),
+    /// UNSUBACK, as bytes.
+    Unsuback(Box<[u8]>),
+}
+
+/// The answers of this connection that wait, in the order in which they become due.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    answers: VecDeque<(Ticket, Answer)>,
+    subacks: usize,
+}
+
+impl Later {
+    fn push(&mut self, ticket: Ticket, answer: Answer) {
+        self.subacks += usize::from(matches!(answer, Answer::Suback(_)));
+        self.answers.push_back((ticket, answer));
+    }
+
+    fn pop(&mut self) -> Option<(Ticket, Answer)> {
+        let (ticket, answer) = self.answers.pop_front()?;
+        self.subacks -= usize::from(matches!(answer, Answer::Suback(_)));
+        Some((ticket, answer))
+    }
+}
+
+/// What few sessions have at a time.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    pub later: Later,
+    /// What the store is to be told.
+    pub events: Vec<StoreEvent>,
+}
+
+impl Aside {
+    pub fn is_empty(&self) -> bool {
+        self.later.answers.is_empty() && self.events.is_empty()
+    }
+}
+
+impl Session {
+    /// Keeps `answer` until its ticket is [`answered`](Session::answered).
+    pub(super) fn hold(&mut self, answer: Answer) -> Ticket {
+        let ticket = self.inbound.ticket();
+        self.aside.get_or_insert_default().later.push(ticket, answer);
+        ticket
+    }
+
+    /// What the answer of `ticket` says is durable: it is sent now, and so are those before it. One whose connection is
+    /// gone is forgotten.
+    pub fn answered(&mut self, ticket: Ticket) {
+        let Some(aside) = &self.aside else { return };
+        if !aside.later.answers.iter().any(|(waiting, _)| *waiting == ticket) {
+            return;
+        }
+        while let Some((next, answer)) = self.aside.as_mut().and_then(|aside| aside.later.pop()) {
+            match answer {
+                Answer::Pubcomp(packet_id, reason) => self.control(&Packet::Pubcomp(ack(packet_id, reason))),
+                Answer::Suback(bytes) | Answer::Unsuback(bytes) => self.control.extend_from_slice(&bytes),
+            }
+            if next == ticket {
+                return;
+            }
+        }
+    }
+
+    /// Whether a SUBACK waits.
+    pub(super) fn holds_suback(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.later.subacks > 0)
+    }
+
+    /// The connection that answers waited for is gone.
+    pub(super) fn forget_answers(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            aside.later = Later::default();
+        }
+    }
+
+    /// Answers SUBSCRIBE; with `wait` once the ticket that is returned is [`answered`](Session::answered).
+    pub fn subscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>, wait: bool) -> Option<Ticket> {
+        let suback = Packet::Suback(answer(packet_id, reasons));
+        if !wait {
+            self.control(&suback);
+            return None;
+        }
+        let bytes = self.encoded(&suback);
+        Some(self.hold(Answer::Suback(bytes)))
+    }
+
+    /// Answers UNSUBSCRIBE; with `wait` once the ticket that is returned is [`answered`](Session::answered).
+    pub fn unsubscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>, wait: bool) -> Option<Ticket> {
+        let unsuback = Packet::Unsuback(answer(packet_id, reasons));
+        if !wait {
+            self.control(&unsuback);
+            return None;
+        }
+        let bytes = self.encoded(&unsuback);
+        Some(self.hold(Answer::Unsuback(bytes)))
+    }
+
+    /// `packet` as bytes; none when it is larger than the client takes [MQTT-3.1.2-24].
+    fn encoded(&self, packet: &Packet<'_>) -> Box<[u8]> {
+        let mut bytes = Vec::new();
+        let fits = encode(self.version, packet, &mut bytes).is_ok()
+            && bytes.len() <= self.client_max_packet as usize;
+        if !fits {
+            bytes.clear();
+        }
+        bytes.into()
+    }
+}
+
+fn answer(packet_id: PacketId, reasons: Vec<Reason>) -> Suback<'static> {
+    Suback {
+        packet_id,
+        reasons,
+        properties: Properties::EMPTY,
+    }
+}

@@ -1,0 +1,245 @@
+//! What a worker writes into the log beside its clients' publishes: wills, and what happened to kept sessions. It goes
+//! into the open chunk at once where there is room; else it waits here, in order for each client, and what that client
+//! publishes waits behind it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use super::acks::{Debt, Owed};
+use super::publish::{From, record_bytes};
+use super::state::{SessionRef, State};
+use crate::classify::{Level, Publisher};
+use crate::record::{Change, Record, SessionRecord};
+use crate::session::{Ticket, WillMessage};
+
+/// Bytes of wills that may wait, and of records that may wait.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a waiting record costs beside its bytes.
+const OVERHEAD_BYTES: usize = 64;
+
+/// An answer to a client that is due once a record is durable.
+pub(super) type Answer = (SessionRef, Ticket);
+
+/// Something that waits for room.
+struct Waiting {
+    client_id: Arc<str>,
+    what: What,
+}
+
+enum What {
+    Will {
+        username: Option<Box<str>>,
+        will: WillMessage,
+    },
+    Record {
+        bytes: Box<[u8]>,
+        answer: Option<Answer>,
+    },
+}
+
+impl What {
+    fn cost(&self) -> usize {
+        match self {
+            What::Will { will, .. } => will.cost(),
+            What::Record { bytes, .. } => OVERHEAD_BYTES + bytes.len(),
+        }
+    }
+}
+
+/// Why something still waits.
+enum Stuck {
+    /// No room in the chunk or on the bus: nothing else gets in either.
+    Room,
+    /// The route of a will is closed.
+    Route,
+}
+
+/// All that waits, oldest first.
+#[derive(Default)]
+pub(super) struct Backlog {
+    queue: VecDeque<Waiting>,
+    /// How many of them each client has.
+    clients: HashMap<Arc<str>, usize, RandomState>,
+    wills_bytes: usize,
+    records_bytes: usize,
+}
+
+impl Backlog {
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether something of this client waits: what it does now comes after it.
+    pub fn holds(&self, client_id: &str) -> bool {
+        !self.queue.is_empty() && self.clients.contains_key(client_id)
+    }
+
+    /// Whether a further will may come to wait.
+    pub fn takes_wills(&self) -> bool {
+        self.wills_bytes < MOST_BYTES
+    }
+
+    /// Whether so many records wait that clients must not bring further ones.
+    pub fn is_full(&self) -> bool {
+        self.records_bytes >= MOST_BYTES
+    }
+
+    fn bytes_of(&mut self, what: &What) -> &mut usize {
+        match what {
+            What::Will { .. } => &mut self.wills_bytes,
+            What::Record { .. } => &mut self.records_bytes,
+        }
+    }
+
+    fn push(&mut self, client_id: Arc<str>, what: What) {
+        *self.bytes_of(&what) += what.cost();
+        *self.clients.entry(client_id.clone()).or_default() += 1;
+        self.queue.push_back(Waiting { client_id, what });
+    }
+
+    /// One less waits.
+    fn done(&mut self, waiting: &Waiting) {
+        *self.bytes_of(&waiting.what) -= waiting.what.cost();
+        if let Some(count) = self.clients.get_mut(&waiting.client_id) {
+            *count -= 1;
+            if *count == 0 {
+                self.clients.remove(&waiting.client_id);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether a client with a will can be let in: the wills of those that are gone may wait for their routes.
+    pub fn takes_wills(&self) -> bool {
+        self.backlog.takes_wills()
+    }
+
+    /// The will of a client that is gone waits for its turn.
+    pub(super) fn push_will(&mut self, client_id: Arc<str>, username: Option<Box<str>>, will: WillMessage) {
+        self.backlog.push(client_id, What::Will { username, will });
+    }
+
+    /// Writes down what happened to the kept session of `client_id`; `answer` is due once that is durable.
+    pub(super) fn write_down(&mut self, client_id: &Arc<str>, change: Change<'_>, answer: Option<Answer>) {
+        let record = Record::Session(SessionRecord {
+            client_id,
+            at_ms: self.wall_ms,
+            change,
+        });
+        if !self.backlog.holds(client_id) && self.make_room(record.encoded_len()) {
+            self.append_record(&record, answer);
+            return;
+        }
+        let mut bytes = Vec::with_capacity(record.encoded_len());
+        record.write(&mut bytes);
+        let bytes = bytes.into();
+        self.backlog
+            .push(client_id.clone(), What::Record { bytes, answer });
+    }
+
+    /// There is room: the caller made it.
+    fn append_record(&mut self, record: &Record<'_>, answer: Option<Answer>) {
+        if self.open.is_empty() {
+            self.opened_ms = self.now_ms;
+        }
+        let Ok(index) = self.open.push(record) else { return };
+        if let Some((at, ticket)) = answer {
+            self.owed.push(Owed {
+                slot: at.slot,
+                generation: at.generation,
+                debt: Debt::Answer(ticket),
+                index,
+                level: Level::Spooled,
+            });
+        }
+    }
+
+    /// Whether something of session `at`'s client waits, after another attempt to write it.
+    pub(super) fn waits_behind_backlog(&mut self, at: SessionRef) -> bool {
+        if !self.backlog_holds(at) {
+            return false;
+        }
+        self.write_backlog();
+        self.backlog_holds(at)
+    }
+
+    fn backlog_holds(&self, at: SessionRef) -> bool {
+        let slot = self.slots.get(at.slot as usize);
+        slot.is_some_and(|slot| self.backlog.holds(slot.session.client_id()))
+    }
+
+    /// Writes what waits as far as there is room. A will whose route is closed holds up its own client only.
+    pub(super) fn write_backlog(&mut self) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let mut left = VecDeque::new();
+        let mut closed: HashSet<Arc<str>, RandomState> = HashSet::default();
+        while let Some(waiting) = self.backlog.queue.pop_front() {
+            if closed.contains(&waiting.client_id) {
+                left.push_back(waiting);
+                continue;
+            }
+            match self.write_waiting(&waiting) {
+                Ok(()) => self.backlog.done(&waiting),
+                Err(Stuck::Route) => {
+                    closed.insert(waiting.client_id.clone());
+                    left.push_back(waiting);
+                }
+                Err(Stuck::Room) => {
+                    self.backlog.queue.push_front(waiting);
+                    break;
+                }
+            }
+        }
+        left.append(&mut self.backlog.queue);
+        self.backlog.queue = left;
+    }
+
+    fn write_waiting(&mut self, waiting: &Waiting) -> Result<(), Stuck> {
+        match &waiting.what {
+            What::Record { bytes, answer } => {
+                if !self.make_room(bytes.len()) {
+                    return Err(Stuck::Room);
+                }
+                if let Ok((record, _)) = Record::read(bytes) {
+                    self.append_record(&record, *answer);
+                }
+                Ok(())
+            }
+            What::Will { username, will } => self.publish_will(&waiting.client_id, username.as_deref(), will),
+        }
+    }
+
+    fn publish_will(
+        &mut self,
+        client_id: &str,
+        username: Option<&str>,
+        will: &WillMessage,
+    ) -> Result<(), Stuck> {
+        let publish = will.as_publish();
+        let publisher = Publisher { client_id, username };
+        let class = self.shared.classify.classify(publisher, publish.topic);
+        if !self.shared.classify.is_open(&class) {
+            return Err(Stuck::Route);
+        }
+        if !self.make_room(record_bytes(client_id, username, &class, &publish)) {
+            return Err(Stuck::Room);
+        }
+        let from = From {
+            client_id,
+            username,
+            subscriber: None,
+        };
+        self.accept(&from, &class, &publish);
+        Ok(())
+    }
+}

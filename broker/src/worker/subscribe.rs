@@ -1,0 +1,116 @@
+//! SUBSCRIBE and UNSUBSCRIBE: into the hub, into the log for kept sessions, and the answer once that is durable.
+
+use super::state::{SessionRef, State};
+use crate::codec::{Reason, Subscribe, Unsubscribe};
+use crate::hub::SubscriptionOptions;
+use crate::record::Change;
+use crate::session::Ticket;
+
+/// One filter of a SUBSCRIBE that was entered.
+struct Entered<'a> {
+    filter: &'a str,
+    options: SubscriptionOptions,
+    generation: u64,
+    send_retained: bool,
+}
+
+impl State {
+    /// SUBSCRIBE: enters the filters, answers, and sends what is retained for them (section 3.8.4).
+    pub fn subscribe(&mut self, at: SessionRef, subscribe: &Subscribe<'_>) {
+        let who = self.subscriber(at);
+        let subscription_id = subscribe.properties.subscription_ids().next();
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut entered = Vec::with_capacity(subscribe.filters.len());
+        for asked in &subscribe.filters {
+            let Some(slot) = self.slot(at) else { return };
+            let mut options = SubscriptionOptions::new(asked, subscription_id);
+            if slot.session.is_bridge() {
+                options = options.for_bridge();
+            }
+            options.kept = slot.stored;
+            let reason = slot.session.admit_subscription(asked);
+            reasons.push(reason);
+            if reason as u8 >= 0x80 {
+                continue;
+            }
+            let (is_new, generation) = self.shared.hub.subscribe(asked.filter, who, options);
+            entered.push(Entered {
+                filter: asked.filter,
+                options,
+                generation,
+                send_retained: asked.wants_retained(is_new),
+            });
+        }
+        let Some(slot) = self.slot(at) else { return };
+        let wait = slot.stored && !entered.is_empty();
+        let answer = slot.session.subscribed(subscribe.packet_id, reasons, wait);
+        let changes = entered.iter().map(|entered| Change::Subscribe {
+            filter: entered.filter,
+            options: entered.options,
+            generation: entered.generation,
+            send_retained: entered.send_retained,
+        });
+        if let Some(answer) = answer {
+            self.write_all_down(at, changes, answer);
+        }
+        for entered in entered.iter().filter(|entered| entered.send_retained) {
+            self.send_retained(at, entered);
+        }
+        if let Some(slot) = self.slot(at) {
+            slot.wake();
+        }
+    }
+
+    fn send_retained(&mut self, at: SessionRef, entered: &Entered<'_>) {
+        let to = entered.options.as_match(self.subscriber(at));
+        for message in self.shared.hub.retained(entered.filter, usize::MAX) {
+            self.deliver(&message, &to, true); // what the session's queue does not hold is dropped and counted
+        }
+    }
+
+    /// UNSUBSCRIBE (section 3.10.4).
+    pub fn unsubscribe(&mut self, at: SessionRef, unsubscribe: &Unsubscribe<'_>) {
+        let who = self.subscriber(at);
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        let mut removed = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in &unsubscribe.filters {
+            let generation = self.shared.hub.unsubscribe(filter, who);
+            if let Some(slot) = self.slot(at) {
+                slot.session.forget_subscription(filter);
+            }
+            reasons.push(match generation {
+                Some(_) => Reason::Success,
+                None => Reason::NoSubscriptionExisted,
+            });
+            removed.extend(generation.map(|generation| (*filter, generation)));
+        }
+        let Some(slot) = self.slot(at) else { return };
+        let wait = slot.stored && !removed.is_empty();
+        let answer = slot.session.unsubscribed(unsubscribe.packet_id, reasons, wait);
+        slot.wake();
+        let changes = removed.iter().map(|(filter, generation)| Change::Unsubscribe {
+            filter,
+            generation: *generation,
+        });
+        if let Some(answer) = answer {
+            self.write_all_down(at, changes, answer);
+        }
+    }
+
+    /// Writes down changes of one packet; its answer waits for the last of them.
+    fn write_all_down<'a>(
+        &mut self,
+        at: SessionRef,
+        changes: impl ExactSizeIterator<Item = Change<'a>>,
+        answer: Ticket,
+    ) {
+        let Some(client_id) = self.slot(at).map(|slot| slot.session.client_id_shared()) else {
+            return;
+        };
+        let last = changes.len().saturating_sub(1);
+        for (index, change) in changes.enumerate() {
+            let answer = (index == last).then_some((at, answer));
+            self.write_down(&client_id, change, answer);
+        }
+    }
+}
