@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
+use forebay_broker::config::LogConfig;
 
 use super::support::{Client, Received, TestBroker};
 
@@ -91,7 +92,7 @@ fn answers_of_a_kept_session_wait_until_they_are_durable() {
             config.workers = 1;
             config.bus.chunk_bytes = 4 * 1024;
             config.limits.max_packet_bytes = 2 * 1024;
-            config.log_max_bytes = 16 * 1024;
+            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
         },
         Level::Received,
     );
