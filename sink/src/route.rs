@@ -30,6 +30,7 @@ pub(crate) type Headers<'a> = SmallVec<[Header<'a>; 8]>;
 #[derive(Debug)]
 pub struct Routes {
     generation: u32,
+    fingerprint: u64,
     default_level: Level,
     table: Vec<Route>,
     default: Route,
@@ -111,6 +112,7 @@ pub fn compile(config: &SinkConfig) -> Result<Arc<Routes>, Vec<Fault>> {
     match (table, default) {
         (Ok(table), Ok(default)) => Ok(Arc::new(Routes {
             generation: 1,
+            fingerprint: fingerprint(config),
             default_level: config.default_ack,
             table,
             default,
@@ -157,6 +159,22 @@ impl Route {
     pub(crate) fn literal_topic(&self) -> Option<&str> {
         self.topic.literal()
     }
+}
+
+fn fingerprint(config: &SinkConfig) -> u64 {
+    let routes = config.routes.iter();
+    let routes = routes.map(|route| (&route.filter, &route.topic, &route.key, route.sink));
+    let text = format!(
+        "{:?}",
+        (
+            routes.collect::<Vec<_>>(),
+            &config.default_topic,
+            config.max_topics
+        )
+    );
+    // FNV-1a: it must not change from one version of a library to the next.
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Why a route can't make a record of a publish: neither can change by waiting.
@@ -335,6 +353,11 @@ impl Routes {
         headers
     }
 
+    /// Tells this table from others, over starts: the same where every publish goes to the same topics by the same keys.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Holds publishers of the route back, or lets them go on. True when that is a change.
     pub(crate) fn set_closed(&self, id: u16, closed: bool) -> bool {
         let route = self.get(id);
@@ -433,6 +456,10 @@ impl Classify for Routes {
     }
 
     fn is_open(&self, class: &Class) -> bool {
+        // What waits in the log waits for nothing in memory: only who waits for Kafka's acknowledgement is held back.
+        if class.level != Level::Kafka {
+            return true;
+        }
         if class.routes.is_empty() {
             return !self.default.closed.load(Ordering::Relaxed);
         }

@@ -197,14 +197,14 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The oldest record that is not done.
-    pub(crate) fn front(&self) -> Option<&T> {
-        self.items.front().map(|item| &item.value)
-    }
-
     /// All records that are not done, in order.
     pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
         self.items.into_iter().map(|item| item.value)
+    }
+
+    /// All records that are not done, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().map(|item| &item.value)
     }
 
     /// All records that are not done, in order.

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Pump;
+use super::behind::Behind;
+use super::state::CursorState;
 
 /// Time between two saves, each of which costs an fsync.
 const SAVE: Duration = Duration::from_secs(1);
@@ -17,6 +19,7 @@ pub(super) struct Cursor {
     /// All below is done: the log may release it once it is saved.
     pub(super) committed: u64,
     saved: u64,
+    saved_state: Vec<u8>,
     save_at: Instant,
     told: Option<Instant>,
     failures: u64,
@@ -28,6 +31,7 @@ impl Cursor {
             done: begin,
             committed: begin,
             saved: begin,
+            saved_state: Vec::new(),
             save_at: now + SAVE,
             told: None,
             failures: 0,
@@ -36,14 +40,49 @@ impl Cursor {
 }
 
 impl Pump {
+    /// Goes on where the last run has left off: all topics where most were, those that were not so far behind them.
+    pub(super) fn restore(&mut self) {
+        let begin = self.parts.reader.begin();
+        let state = CursorState::decode(self.parts.reader.state());
+        let lowest = |state: &CursorState| state.topics.iter().flat_map(|(_, from)| from).copied().min();
+        let state = state.filter(|state| {
+            state.fingerprint == self.parts.routes.fingerprint()
+                && state.done >= begin
+                && lowest(state).is_none_or(|lowest| lowest >= begin)
+        });
+        let Some(state) = state else {
+            return;
+        };
+        if let Err(error) = self.parts.reader.seek(state.done) {
+            tracing::warn!(%error, "what the cursor says beside its position does not fit the log: more is sent again");
+            let _ = self.parts.reader.seek(begin);
+            return;
+        }
+        (self.cursor.done, self.read_to) = (state.done, state.done);
+        self.cursor.saved_state = self.parts.reader.state().to_vec();
+        for (name, from) in state.topics {
+            let at = self.table.add(&name);
+            let Some(topic) = self.table.get_mut(at).filter(|topic| topic.behind.is_none()) else {
+                continue;
+            };
+            tracing::info!(topic = name, "its records go on where the last run has left them");
+            topic.behind = Some(Behind::new(from));
+            self.behind += 1;
+            for route in &topic.routes {
+                self.parts.routes.set_closed(*route, true);
+            }
+        }
+    }
+
     /// Tells the log how far all is done. What is parked counts as not done: its copies in memory do not survive.
     pub(super) fn commit(&mut self) -> Result<(), String> {
-        let held = if self.parked > 0 {
-            self.lowest_parked()
+        let topics = if self.parked + self.behind > 0 {
+            self.table.len()
         } else {
-            None
+            0
         };
-        let low = self.cursor.done.min(held.unwrap_or(u64::MAX));
+        let held = (0..topics).filter_map(|at| self.positions(at)).flatten();
+        let low = held.fold(self.cursor.done, u64::min);
         if low <= self.cursor.committed {
             return Ok(());
         }
@@ -59,15 +98,18 @@ impl Pump {
     /// Makes the cursor durable, if it moved and its time has come. That it can't be saved stops no delivery: after a
     /// crash more is sent again.
     pub(super) fn save(&mut self, at_once: bool) {
+        if !at_once && self.now < self.cursor.save_at {
+            return;
+        }
+        let state = self.state();
         let cursor = &mut self.cursor;
-        let moved = cursor.committed != cursor.saved;
-        if !moved || (!at_once && self.now < cursor.save_at) {
+        if cursor.committed == cursor.saved && state == cursor.saved_state {
             return;
         }
         cursor.save_at = self.now + SAVE;
-        match self.parts.reader.save(&[]) {
+        match self.parts.reader.save(&state) {
             Ok(()) => {
-                cursor.saved = cursor.committed;
+                (cursor.saved, cursor.saved_state) = (cursor.committed, state);
                 if cursor.failures > 0 {
                     tracing::info!(
                         failures = cursor.failures,
@@ -93,10 +135,22 @@ impl Pump {
         }
     }
 
-    /// The lowest sequence that is parked.
-    fn lowest_parked(&self) -> Option<u64> {
-        let lanes = self.lanes.iter().filter_map(|state| state.lane.front());
-        let waiting = self.table.iter().filter_map(|topic| topic.waiting.front());
-        lanes.chain(waiting).map(|delivery| delivery.sequence).min()
+    /// What is to stand beside the position.
+    fn state(&self) -> Vec<u8> {
+        let topics = if self.parked + self.behind > 0 {
+            self.table.len()
+        } else {
+            0
+        };
+        let position = |at| {
+            let name = self.table.get(at).map(|topic| topic.name.to_string());
+            name.zip(self.positions(at))
+        };
+        let state = CursorState {
+            fingerprint: self.parts.routes.fingerprint(),
+            done: self.cursor.done,
+            topics: (0..topics).filter_map(position).collect(),
+        };
+        state.encode()
     }
 }

@@ -18,9 +18,11 @@ const BATCH_OVERHEAD: usize = 61;
 
 /// Where a record came from.
 #[derive(Debug, Clone, Copy)]
-struct Origin {
-    slot: u32,
+struct Origin<'a> {
+    /// The chunk of the ledger that holds it; none: it is read for the second time.
+    slot: Option<u32>,
     offset: u32,
+    bytes: &'a [u8],
     sequence: u64,
     epoch: u16,
     worker: u16,
@@ -33,10 +35,22 @@ struct Origin {
 impl Pump {
     /// Takes a chunk of the log.
     pub(super) fn take(&mut self, entry: Entry) -> Result<(), String> {
-        let chunk = entry.chunk.clone();
-        let slot = self.ledger.push(entry.chunk, entry.first.sequence);
+        let slot = self.ledger.push(entry.chunk.clone(), entry.first.sequence);
+        self.take_records(&entry, Some(slot))?;
+        self.ledger.release(slot);
+        self.read_to = entry.first.sequence + u64::from(entry.chunk.count());
+        Ok(())
+    }
+
+    /// Takes from a chunk of the log what topics have missed that fell behind.
+    pub(super) fn take_missed(&mut self, entry: &Entry) -> Result<(), String> {
+        self.take_records(entry, None)
+    }
+
+    fn take_records(&mut self, entry: &Entry, slot: Option<u32>) -> Result<(), String> {
         let ours = entry.first.epoch == self.parts.epoch;
         let epoch = self.epoch(entry.first.epoch)?;
+        let chunk = &entry.chunk;
         let bytes = chunk.as_bytes();
         let mut rest = bytes.get(HEAD_BYTES..).unwrap_or_default();
         for index in 0..chunk.count() {
@@ -47,6 +61,9 @@ impl Pump {
             let origin = Origin {
                 slot,
                 offset,
+                bytes: bytes
+                    .get(offset as usize..bytes.len() - after.len())
+                    .unwrap_or_default(),
                 sequence: entry.first.sequence + u64::from(index),
                 epoch,
                 worker: chunk.worker(),
@@ -58,7 +75,6 @@ impl Pump {
                 self.accept(&record, origin);
             }
         }
-        self.ledger.release(slot);
         Ok(())
     }
 
@@ -75,7 +91,7 @@ impl Pump {
         u16::try_from(at).map_err(|_| "the log has more than 65,535 epochs".to_owned())
     }
 
-    fn accept(&mut self, record: &PublishRecord<'_>, origin: Origin) {
+    fn accept(&mut self, record: &PublishRecord<'_>, origin: Origin<'_>) {
         let asked_again;
         // Another run may have had another table under the same generation.
         let known = origin.ours && record.generation == self.parts.routes.generation();
@@ -89,7 +105,7 @@ impl Pump {
         let several = routes.len() > 1;
         let delivery = |route: u16| Delivery {
             source: Source::Chunk {
-                slot: origin.slot,
+                slot: origin.slot.unwrap_or_default(),
                 offset: origin.offset,
             },
             sequence: origin.sequence,
@@ -104,41 +120,75 @@ impl Pump {
             several,
             untimed: false,
         };
-        if several && reported {
+        if several && reported && origin.slot.is_some() {
             let left = routes.len();
             self.several
                 .insert(origin.sequence, Several { left, refused: false });
         }
         if routes.is_empty() {
-            self.dispatch(record, delivery(DEFAULT), origin.slot);
+            self.dispatch(record, delivery(DEFAULT), origin);
         }
         for route in routes {
-            self.dispatch(record, delivery(*route), origin.slot);
+            self.dispatch(record, delivery(*route), origin);
         }
     }
 
     /// Finds topic and partition of a delivery and puts it in line.
-    fn dispatch(&mut self, record: &PublishRecord<'_>, mut delivery: Delivery, slot: u32) {
+    fn dispatch(&mut self, record: &PublishRecord<'_>, mut delivery: Delivery, origin: Origin<'_>) {
         if delivery.route == NOWHERE {
-            self.report(&delivery, true);
+            if origin.slot.is_some() {
+                self.report(&delivery, true);
+            }
             return;
         }
         // A route that is gone leaves its records to the default one: nothing accepted is swallowed.
         if self.parts.routes.get(delivery.route).is_none() {
             delivery.route = DEFAULT;
         }
-        self.open += 1;
-        self.ledger.need(slot);
-        let topic = match self.target(record, &delivery) {
-            Ok(topic) => topic,
+        let at = match self.target(record, &delivery) {
+            Ok(at) => at,
+            Err(_) if origin.slot.is_none() => return,
             Err(why) => {
                 self.metrics.rejected.increment(1);
                 self.note_refused(&delivery, &why);
+                self.open += 1;
+                self.ledger.need(origin.slot.unwrap_or_default());
                 self.done(delivery, false);
                 return;
             }
         };
-        self.place(topic, delivery, Some(record));
+        self.note_route(at, delivery.route);
+        if !self.takes(at, &origin) {
+            return;
+        }
+        self.open += 1;
+        match origin.slot {
+            Some(slot) => self.ledger.need(slot),
+            None => delivery.source = self.own(at, origin.bytes.into()),
+        }
+        self.place(at, delivery, Some(record));
+    }
+
+    /// Whether a record is to be taken from where it was read. The key is rendered.
+    fn takes(&self, at: usize, origin: &Origin<'_>) -> bool {
+        let scanned = origin.slot.is_none();
+        let Some(behind) = self.table.get(at).and_then(|topic| topic.behind.as_ref()) else {
+            return !scanned;
+        };
+        let partition = partition_for(&self.rendered.key, behind.from.len() as u32);
+        behind.takes(partition, origin.sequence, scanned)
+    }
+
+    /// Notes that a route brings records to a topic.
+    fn note_route(&mut self, at: usize, route: u16) {
+        if let Some(topic) = self.table.get_mut(at)
+            && !topic.routes.contains(&route)
+        {
+            topic.routes.push(route);
+            if topic.behind.is_some() {
+                self.parts.routes.set_closed(route, true);
+            }
+        }
     }
 
     /// Renders the key and finds the topic.
@@ -162,15 +212,9 @@ impl Pump {
 
     /// Puts a delivery in its lane, or in its topic's line if the partitions are not known. The key is rendered.
     pub(super) fn place(&mut self, at: usize, mut delivery: Delivery, fresh: Option<&PublishRecord<'_>>) {
-        let Some(topic) = self.table.get_mut(at) else {
+        let Some(topic) = self.table.get(at) else {
             return;
         };
-        if !topic.routes.contains(&delivery.route) {
-            topic.routes.push(delivery.route);
-            if topic.closed {
-                self.parts.routes.set_closed(delivery.route, true);
-            }
-        }
         let (parks, places) = (topic.parks, topic.places());
         let partition = partition_for(&self.rendered.key, topic.lanes.len() as u32);
         let lane = topic.lanes.get(partition as usize).copied();

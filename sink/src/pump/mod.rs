@@ -2,13 +2,16 @@
 //!
 //! A record of the log becomes one [`Delivery`] for each route that takes it. A delivery stands in the [`Lane`] of its
 //! partition until Kafka has it; until then it points into the log's chunk, which the [`Ledger`] keeps. A topic that
-//! can't take records *parks*: its deliveries get copies of their own, so that the log goes on without them.
+//! can't take records *parks*: its deliveries get copies of their own, so that reading goes on without them. When its
+//! share of the memory is full it falls *behind*: its records stay in the log until it takes some again.
 
+mod behind;
 mod cursor;
 mod feed;
 mod park;
 mod recover;
 mod settle;
+mod state;
 mod topic;
 
 use std::collections::HashMap;
@@ -26,6 +29,7 @@ use crate::producer::{Events, Producer, Producers};
 use crate::route::{Rendered, Routes};
 use crate::status::Shared;
 use crate::window::{Lane, Ledger};
+use behind::Scan;
 use cursor::Cursor;
 use topic::{State, Table, Via};
 
@@ -172,8 +176,11 @@ pub(crate) struct Pump {
     open: usize,
     parked: usize,
     parked_bytes: usize,
-    /// Topics whose share is full.
-    closed: usize,
+    /// All of the log below was read.
+    read_to: u64,
+    /// Topics that fell behind, and the second look at the log that brings what they have missed.
+    behind: usize,
+    scan: Option<Scan>,
     log_closed: bool,
     /// Whether the producer compresses: then a record's own size says little.
     compresses: bool,
@@ -201,11 +208,13 @@ impl Pump {
         let now = Instant::now();
         let mut table = Table::default();
         table.preload(&parts.routes);
-        Self {
+        let cursor = Cursor::new(parts.reader.begin(), now);
+        let mut pump = Self {
             metrics: Metrics::new(),
             now,
             tick_at: now,
-            cursor: Cursor::new(parts.reader.begin(), now),
+            read_to: cursor.done,
+            cursor,
             ledger: Ledger::default(),
             epochs: Vec::new(),
             table,
@@ -219,14 +228,17 @@ impl Pump {
             open: 0,
             parked: 0,
             parked_bytes: 0,
-            closed: 0,
+            behind: 0,
+            scan: None,
             log_closed: false,
             compresses: parts.config.compresses(),
             idle: IDLE,
             refresh_at: now + parts.config.topic_refresh,
             refused: RefusedLog::default(),
             parts,
-        }
+        };
+        pump.restore();
+        pump
     }
 
     /// Runs until the log is closed and delivered, or a stop was asked for; returns the records that Kafka does not
@@ -251,7 +263,8 @@ impl Pump {
             self.tick_at = self.now + TICK;
             self.tick()?;
         }
-        let pause = self.pause();
+        let caught = self.catch_up()?;
+        let pause = if caught { Duration::ZERO } else { self.pause() };
         let may_read = self.may_read();
         // Where records can be taken the wait is for them: a new chunk ends it.
         let read = self.read(if may_read { pause } else { Duration::ZERO })?;
@@ -301,12 +314,11 @@ impl Pump {
         !self.log_closed
             && self.ledger.bytes() < self.parts.config.window_bytes
             && self.open - self.parked < self.parts.config.window_records
-            && self.parked_bytes < self.parts.config.parked_bytes
     }
 
     fn finished(&self, read: bool) -> Turn {
         let stop = self.parts.shared.stop_at();
-        let done = self.open == 0 && (self.log_closed || (stop.is_some() && !read));
+        let done = self.open == 0 && self.behind == 0 && (self.log_closed || (stop.is_some() && !read));
         let late = stop.is_some_and(|at| self.now >= at);
         if done || late { Turn::Finished } else { Turn::GoOn }
     }
@@ -346,6 +358,9 @@ impl Pump {
                 State::Stuck => reasons.push(format!("topic \"{}\" takes no records", topic.name)),
                 State::Asked => {
                     reasons.push(format!("waiting for what Kafka says of topic \"{}\"", topic.name))
+                }
+                State::Ready if topic.behind.is_some() => {
+                    reasons.push(format!("topic \"{}\" catches up with the log", topic.name));
                 }
                 State::Ready if topic.parks => reasons.push(format!(
                     "topic \"{}\" takes no records; {} bytes wait",
@@ -454,7 +469,7 @@ impl Pump {
             self.cursor.done = sequence;
         }
         // Where something is parked, it takes a look at all lanes: that is done once a tick.
-        if self.parked == 0 {
+        if self.parked == 0 && self.behind == 0 {
             self.commit()?;
         }
         self.watch_shares();

@@ -261,19 +261,21 @@ impl Pump {
         let start = offset as usize;
         let chunk = self.ledger.chunk(slot);
         let bytes = chunk.and_then(|chunk| chunk.as_bytes().get(start..start + delivery.bytes as usize));
-        let Some(bytes) = bytes else {
+        let Some(bytes) = bytes.map(Box::from) else {
             return;
         };
-        delivery.source = Source::Own {
-            bytes: bytes.into(),
-            topic: at,
-        };
+        delivery.source = self.own(at, bytes);
         self.ledger.release(slot);
+    }
+
+    /// A copy of a record for topic `at`.
+    pub(super) fn own(&mut self, at: usize, bytes: Box<[u8]>) -> Source {
         self.parked += 1;
-        self.parked_bytes += delivery.bytes as usize;
+        self.parked_bytes += bytes.len();
         if let Some(topic) = self.table.get_mut(at) {
-            topic.parked_bytes += delivery.bytes as usize;
+            topic.parked_bytes += bytes.len();
         }
+        Source::Own { bytes, topic: at }
     }
 
     /// A copy is not needed any more.
@@ -283,45 +285,6 @@ impl Pump {
         if let Some(topic) = self.table.get_mut(at) {
             topic.parked_bytes -= bytes;
             topic.parks &= topic.parked_bytes > 0 || topic.state != State::Ready;
-        }
-    }
-
-    /// Closes the routes of topics whose share is full; opens them again at half of it.
-    pub(super) fn watch_shares(&mut self) {
-        if self.parked_bytes == 0 && self.closed == 0 {
-            return;
-        }
-        let share = self.parts.config.parked_topic_bytes;
-        let mut reopened = false;
-        for at in 0..self.table.len() {
-            let Some(topic) = self.table.get_mut(at) else {
-                continue;
-            };
-            if !topic.closed && topic.parked_bytes >= share {
-                topic.closed = true;
-                self.closed += 1;
-                tracing::warn!(
-                    topic = &*topic.name,
-                    bytes = topic.parked_bytes,
-                    "the share of a topic that takes no records is full: its publishers are held back"
-                );
-                for route in &topic.routes {
-                    self.parts.routes.set_closed(*route, true);
-                }
-            } else if topic.closed && topic.parked_bytes <= share / 2 {
-                topic.closed = false;
-                self.closed -= 1;
-                tracing::info!(topic = &*topic.name, "its publishers go on");
-                for route in topic.routes.clone() {
-                    let mut others = self.table.iter();
-                    if !others.any(|topic| topic.closed && topic.routes.contains(&route)) {
-                        reopened |= self.parts.routes.set_closed(route, false);
-                    }
-                }
-            }
-        }
-        if reopened {
-            self.parts.reports.reopened();
         }
     }
 }

@@ -12,7 +12,6 @@ use std::sync::Mutex;
 use forebay_broker::bus::{ChunkBuilder, Outcome};
 use forebay_broker::classify::{Classify, Publisher};
 use forebay_broker::record::{Change, Record, SessionRecord};
-use proptest::prelude::*;
 
 use self::disk::Disk;
 use super::*;
@@ -22,8 +21,10 @@ use crate::producer::scripted::{FakeProducers, FakeTopics, Kafka, Landed, Verdic
 use crate::producer::topics::Finding;
 use crate::route::{compile, tests as samples};
 
+mod behind;
 mod cursor;
 mod disk;
+mod model;
 
 struct Bench {
     config: SinkConfig,
@@ -79,6 +80,7 @@ impl Bench {
     fn crash(&mut self) {
         self.epoch = self.disk.restart();
         self.number = 0;
+        self.got.clear();
         self.reports = Reports::new(1);
     }
 
@@ -300,47 +302,6 @@ fn a_refused_timestamp_is_left_out() {
 }
 
 #[test]
-fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
-    let allowed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let may = Arc::clone(&allowed);
-    let routes = vec![
-        samples::route("a/{device_id}", "good"),
-        samples::route("b/{device_id}", "barred"),
-    ];
-    let mut bench = Bench::new(routes, move |batch| {
-        let barred = batch[0].topic == "barred" && !may.load(std::sync::atomic::Ordering::Relaxed);
-        if barred {
-            Verdict::Refused(Code::TopicAuthorizationFailed)
-        } else {
-            Verdict::Taken
-        }
-    });
-    bench.publish(&numbers("b/x", 0..60));
-    bench.turn_until("its route is closed", |bench| {
-        !bench.routes.set_closed(1, true) && bench.pump.closed == 1
-    });
-    for start in 0..20 {
-        bench.publish(&numbers("a/x", 10 * start..10 * start + 10));
-        bench.turn_until("the good topic flows", |bench| {
-            bench.got.len() == 10 * (start + 1)
-        });
-        bench.turn();
-    }
-    assert_eq!(bench.pump.cursor.done, 260, "the log is read on");
-    assert_eq!(bench.pump.cursor.committed, 0, "what is parked is held");
-    let good = bench.kafka.lock().unwrap().values("good");
-    assert_eq!(good.len(), 200, "nothing of it was sent twice");
-    assert!(bench.pump.not_ready().unwrap().contains("allow Write"));
-    allowed.store(true, std::sync::atomic::Ordering::Relaxed);
-    bench.turn_to_end();
-    assert_eq!(bench.got.len(), 260);
-    assert!(bench.routes.set_closed(1, true), "its route is open again");
-    assert_order(&bench.kafka.lock().unwrap().landed);
-    bench.turn();
-    assert_eq!(bench.pump.not_ready(), None);
-}
-
-#[test]
 fn a_topic_that_grows_is_drained_before_its_new_partitions_are_used() {
     let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let hold = Arc::clone(&silent);
@@ -405,75 +366,4 @@ fn a_full_queue_is_waited_for() {
     bench.turn_to_end();
     let kafka = bench.kafka.lock().unwrap();
     assert_eq!((kafka.values("t").len(), kafka.producers), (100, 1));
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Publish(u8, u8),
-    Turn,
-    Grow,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        5 => (0u8..6, 1u8..20).prop_map(|(device, count)| Step::Publish(device, count)),
-        5 => Just(Step::Turn),
-        1 => Just(Step::Grow),
-    ]
-}
-
-/// What Kafka does with the next batch; then it takes all.
-fn verdict() -> impl Strategy<Value = u8> {
-    prop_oneof![12 => Just(0u8), 1 => 1u8..8]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    /// Whatever Kafka does, and whatever grows: every record is reported once, none is missing, and the first copies of
-    /// each device stand in order.
-    #[test]
-    fn nothing_is_lost_and_the_order_holds(
-        steps in proptest::collection::vec(step(), 1..40),
-        verdicts in proptest::collection::vec(verdict(), 0..120),
-        queue in 1usize..40,
-    ) {
-        let mut verdicts = verdicts.into_iter();
-        let routes = vec![samples::route("{device_id}/a", "a"), samples::route("{device_id}/b", "b")];
-        let mut bench = Bench::new(routes, move |_| match verdicts.next().unwrap_or_default() {
-            1 => Verdict::Refused(Code::MessageTimedOut),
-            2 => Verdict::Lost(Code::RequestTimedOut),
-            3 => Verdict::Refused(Code::UnknownTopicOrPartition),
-            4 => Verdict::Lost(Code::Fatal),
-            5 => Verdict::Silence,
-            6 => Verdict::Refused(Code::OutOfOrderSequenceNumber),
-            7 => Verdict::Refused(Code::InvalidTimestamp),
-            _ => Verdict::Taken,
-        });
-        bench.kafka.lock().unwrap().queue = queue;
-        let (mut next, mut partitions) = (0usize, 2);
-        for step in steps {
-            match step {
-                Step::Publish(device, count) => {
-                    let topic = format!("d{device}/{}", if device % 2 == 0 { "a" } else { "b" });
-                    bench.publish(&numbers(&topic, next..next + usize::from(count)));
-                    next += usize::from(count);
-                }
-                Step::Turn => bench.turn(),
-                Step::Grow => {
-                    partitions += 1;
-                    for topic in ["a", "b"] {
-                        bench.topics.set(topic, Finding::Ready { partitions });
-                    }
-                }
-            }
-        }
-        bench.turn_to_end();
-        let refused = bench.refused().len();
-        prop_assert_eq!(bench.got.len(), next);
-        let kafka = bench.kafka.lock().unwrap();
-        assert_order(&kafka.landed);
-        let positions: HashSet<&str> = kafka.landed.iter().map(|r| r.position.as_str()).collect();
-        prop_assert_eq!(positions.len() + refused, next);
-    }
 }

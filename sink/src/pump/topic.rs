@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smallvec::SmallVec;
 
 use super::Delivery;
+use super::behind::Behind;
 use crate::route::Routes;
 
 /// Which of the two producers serves a topic.
@@ -46,8 +47,8 @@ pub(super) struct Topic {
     /// Whether new records are copied out of the log's chunks, so that the log goes on.
     pub(super) parks: bool,
     pub(super) parked_bytes: usize,
-    /// Whether its share is full and its routes are closed.
-    pub(super) closed: bool,
+    /// Set when its share was full: its records stay in the log, and its routes are closed.
+    pub(super) behind: Option<Behind>,
     /// Routes that brought it records.
     pub(super) routes: SmallVec<[u16; 2]>,
     /// When it is asked for again; none while a question is open or none is needed.
@@ -79,7 +80,7 @@ impl Topic {
             waits_since: None,
             parks: false,
             parked_bytes: 0,
-            closed: false,
+            behind: None,
             routes: SmallVec::new(),
             ask_at: None,
             why: None,
@@ -95,6 +96,11 @@ impl Topic {
     /// Whether new records can be placed.
     pub(super) fn places(&self) -> bool {
         !self.lanes.is_empty() && self.grown.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether what it has missed can be brought to it.
+    pub(super) fn can_join(&self) -> bool {
+        self.state == State::Ready
     }
 
     /// It takes no records, for this reason; logged when it is news.
@@ -185,8 +191,10 @@ impl Table {
             if let Some(name) = route.literal_topic()
                 && (id != crate::route::DEFAULT || routes.is_empty())
             {
-                let at = self.add(name);
-                self.by_route.insert(id, at);
+                let at = self.of_route(id, name);
+                if let Some(topic) = self.topics.get_mut(at) {
+                    topic.routes.push(id);
+                }
             }
         }
     }

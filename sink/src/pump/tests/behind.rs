@@ -1,0 +1,208 @@
+//! Topics that take no records: they disturb nobody, their records stay in the log, and come in order when they can.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+fn two_topics() -> Vec<RouteConfig> {
+    vec![
+        samples::route("a/{device_id}", "good"),
+        samples::route("b/{device_id}", "barred"),
+    ]
+}
+
+/// A Kafka that refuses the topic "barred" until the flag is set.
+fn barred() -> (Bench, Arc<AtomicBool>) {
+    let allowed = Arc::new(AtomicBool::new(false));
+    let may = Arc::clone(&allowed);
+    let bench = Bench::new(two_topics(), move |batch| {
+        if batch[0].topic == "barred" && !may.load(Ordering::Relaxed) {
+            Verdict::Refused(Code::TopicAuthorizationFailed)
+        } else {
+            Verdict::Taken
+        }
+    });
+    (bench, allowed)
+}
+
+fn good(bench: &mut Bench, range: std::ops::Range<usize>) {
+    let before = bench.got.len();
+    let count = range.len();
+    bench.publish(&numbers("a/x", range));
+    bench.turn_until("the good topic flows", |bench| bench.got.len() == before + count);
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
+    let (mut bench, allowed) = barred();
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    assert!(!bench.routes.set_closed(1, true), "its route is closed");
+    let parked = bench.pump.parked_bytes;
+    for start in 0..20 {
+        good(&mut bench, 10 * start..10 * start + 10);
+        bench.publish(&numbers("b/x", 60 + 10 * start..70 + 10 * start));
+        bench.turn();
+    }
+    bench.turn();
+    assert_eq!(bench.pump.cursor.done, 460, "the log is read on");
+    assert_eq!(bench.pump.cursor.committed, 0, "what is parked is held");
+    assert!(bench.pump.parked_bytes <= parked, "its memory is bounded");
+    let sent = bench.kafka.lock().unwrap().values("good");
+    assert_eq!(sent.len(), 200, "nothing of it was sent twice");
+    assert!(bench.pump.not_ready().unwrap().contains("allow Write"));
+    allowed.store(true, Ordering::Relaxed);
+    bench.turn_to_end();
+    assert_eq!(bench.got.len(), 460);
+    assert!(bench.routes.set_closed(1, true), "its route is open again");
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("barred").len(), 260, "each once");
+    drop(kafka);
+    bench.turn();
+    assert_eq!(bench.pump.not_ready(), None);
+}
+
+#[test]
+fn where_it_stood_survives_a_restart_and_the_others_are_not_sent_again() {
+    let (mut bench, allowed) = barred();
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    good(&mut bench, 0..50);
+    bench.publish(&numbers("b/x", 60..80));
+    bench.turn();
+    bench.stop();
+    assert_eq!(bench.disk.saved.lock().unwrap().committed, 0);
+    for start in [50, 100] {
+        bench.restart();
+        good(&mut bench, start..start + 50);
+        bench.publish(&numbers("b/x", 30 + start..80 + start));
+        bench.turn();
+        bench.stop();
+    }
+    allowed.store(true, Ordering::Relaxed);
+    bench.restart();
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("good").len(), 150, "nothing of it was sent twice");
+    assert_eq!(kafka.values("barred").len(), 180);
+}
+
+#[test]
+fn what_is_parked_in_memory_only_survives_a_restart_too() {
+    let (mut bench, allowed) = barred();
+    bench.publish(&numbers("b/x", 0..3));
+    bench.turn_until("it parks", |bench| bench.pump.parked == 3);
+    good(&mut bench, 0..50);
+    assert_eq!(bench.pump.behind, 0);
+    bench.stop();
+    allowed.store(true, Ordering::Relaxed);
+    bench.restart();
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_eq!(kafka.values("good").len(), 50);
+    assert_eq!(kafka.values("barred"), ["0", "1", "2"]);
+}
+
+#[test]
+fn after_a_change_of_routes_all_that_waits_is_placed_anew() {
+    let (mut bench, _) = barred();
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    good(&mut bench, 0..50);
+    bench.stop();
+    bench.start(vec![samples::route("+/{device_id}", "good")]);
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_eq!(
+        kafka.values("good").len(),
+        50 + 110,
+        "those done before come again"
+    );
+}
+
+#[test]
+fn a_dead_partition_does_not_leave_the_others_behind() {
+    let dead = Arc::new(AtomicBool::new(false));
+    let is_dead = Arc::clone(&dead);
+    let mut bench = Bench::new(devices(), move |batch| {
+        if batch[0].partition == 0 && is_dead.load(Ordering::Relaxed) {
+            Verdict::Silence
+        } else {
+            Verdict::Taken
+        }
+    });
+    let places = |device: &str| crate::partition_for(device.as_bytes(), 2);
+    let names: Vec<String> = (0..20).map(|n| format!("d{n}")).collect();
+    let dark = names.iter().find(|name| places(name) == 0).unwrap().as_str();
+    let light = names.iter().find(|name| places(name) == 1).unwrap().as_str();
+    let (dark, light) = (format!("devices/{dark}"), format!("devices/{light}"));
+    bench.publish(&numbers(&dark, 0..1));
+    bench.publish(&numbers(&light, 0..1));
+    bench.turn_to_end();
+    dead.store(true, Ordering::Relaxed);
+    bench.publish(&numbers(&dark, 1..60));
+    let mut next = 1;
+    bench.turn_until("it falls behind", |bench| {
+        bench.publish(&numbers(&light, next..next + 1));
+        next += 1;
+        bench.pump.behind == 1
+    });
+    for _ in 0..30 {
+        let before = bench.got.len();
+        bench.publish(&numbers(&light, next..next + 10));
+        bench.publish(&numbers(&dark, next + 100..next + 110));
+        next += 10;
+        bench.turn_until("the other partition flows", |bench| {
+            bench.got.len() >= before + 10
+        });
+    }
+    dead.store(false, Ordering::Relaxed);
+    bench.turn_to_end();
+    assert_order(&bench.kafka.lock().unwrap().landed);
+}
+
+#[test]
+fn a_topic_that_was_never_there_has_its_records_in_the_log() {
+    let mut bench = Bench::new(two_topics(), |_| Verdict::Taken);
+    let missing = "topic \"barred\" does not exist: create it";
+    bench.topics.set("barred", Finding::Stuck(missing.to_owned()));
+    for start in 0..10 {
+        bench.publish(&numbers("b/x", start * 30..start * 30 + 30));
+        good(&mut bench, start * 10..start * 10 + 10);
+    }
+    assert_eq!(bench.pump.behind, 1);
+    assert!(bench.pump.parked_bytes < 8000);
+    bench.topics.set("barred", Finding::Ready { partitions: 3 });
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("barred").len(), 300);
+}
+
+#[test]
+fn an_end_in_the_middle_of_catching_up_loses_nothing() {
+    let (mut bench, allowed) = barred();
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    for start in 0..60 {
+        bench.publish(&numbers("b/x", 60 + start * 5..65 + start * 5));
+        bench.turn();
+    }
+    allowed.store(true, Ordering::Relaxed);
+    for _ in 0..5 {
+        let before = bench.kafka.lock().unwrap().values("barred").len();
+        bench.turn_until("some come", |bench| {
+            bench.kafka.lock().unwrap().values("barred").len() > before + 20
+        });
+        assert_eq!(bench.pump.behind, 1, "not all");
+        bench.stop();
+        bench.restart();
+    }
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    let values: HashSet<String> = kafka.values("barred").into_iter().collect();
+    assert_eq!(values.len(), 360);
+}
