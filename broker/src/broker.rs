@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
-use crate::bus::{self, BusError, BusHandle, BusMonitor, Reports};
+use crate::bus::{self, BusError, BusHandle, BusMonitor, BusSender, Reports};
 use crate::classify::Classify;
 use crate::config::{Config, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
 use crate::spool::{Log, LogError, LogReader, LogStatus, LogWriter, memory};
+use crate::store::{KeptSession, Restored};
 use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
 /// How often a stop looks whether all is decided.
@@ -22,6 +24,9 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// Time for connections to say good-bye and for threads to end, after what was accepted is decided.
 const GOOD_BYE: Duration = Duration::from_millis(200);
+
+/// Time in which the workers take in the sessions that were kept.
+const RESTORE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why a broker can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +87,15 @@ impl Broker {
             .filter_map(|id| reports.slot(id))
             .map(|slot| Arc::new(Mailbox::new(slot)))
             .collect();
+        let restored = Restored::default();
         let hub = Hub::new(&config.limits, first_generation(epoch));
+        let lost = hub.restore_retained(restored.retained);
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "retained messages are above limits.max_retained_messages or max_retained_bytes"
+            );
+        }
         let permits = Arc::new(Semaphore::new(
             config.limits.max_connections.min(Semaphore::MAX_PERMITS),
         ));
@@ -97,11 +110,7 @@ impl Broker {
             epoch,
             store: None,
         }));
-        let workers = senders
-            .into_iter()
-            .enumerate()
-            .map(|(id, sender)| worker::spawn(id as u16, shared.clone(), sender))
-            .collect::<Result<_, _>>()?;
+        let workers = start_workers(&shared, senders, restored.sessions)?;
         Ok(Self {
             addresses: bound.addresses(),
             bound: Some(bound),
@@ -153,6 +162,12 @@ impl Broker {
         self.shared.reports.clone()
     }
 
+    /// Where the sink says how far it is: all below this sequence of the log is done for it, durably. What was published
+    /// at level `kafka` and QoS 2 before a restart is acknowledged by that.
+    pub fn delivered(&self) -> Arc<AtomicU64> {
+        self.shared.delivered.clone()
+    }
+
     /// What ends the process when it is raised.
     pub fn fatal(&self) -> FatalFlag {
         self.shared.fatal.clone()
@@ -189,6 +204,30 @@ impl Broker {
         }
         Stopped { undecided }
     }
+}
+
+/// Starts the workers and waits until each has taken in the sessions that were kept for it.
+fn start_workers(
+    shared: &Arc<Shared>,
+    senders: Vec<BusSender>,
+    kept: Vec<KeptSession>,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let workers = senders
+        .into_iter()
+        .zip(shared.deal(kept))
+        .enumerate()
+        .map(|(id, (sender, kept))| worker::spawn(id as u16, shared.clone(), sender, kept))
+        .collect::<Result<Vec<_>, _>>()?;
+    let until = Instant::now() + RESTORE_WITHIN;
+    while shared.ready() < workers.len() {
+        if shared.fatal.get().is_some() || Instant::now() > until {
+            return Err(std::io::Error::other(
+                "the workers did not take in the kept sessions",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(workers)
 }
 
 /// Where the generations of the subscriptions begin: above those of earlier starts, of which each had fewer than a

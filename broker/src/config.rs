@@ -80,6 +80,8 @@ pub struct Limits {
     pub max_kept_sessions: usize,
     /// Seconds for which a kept session outlives its connection; 3.x sessions too.
     pub max_session_expiry_s: u32,
+    /// Seconds after a restart in which a client may come back before its will is published.
+    pub will_grace_s: u32,
 }
 
 /// The bus between workers and log.
@@ -112,6 +114,7 @@ impl Default for Limits {
             max_retained_bytes: 512 * KIB * KIB,
             max_kept_sessions: 100_000,
             max_session_expiry_s: 7 * 24 * 3600,
+            will_grace_s: 30,
         }
     }
 }

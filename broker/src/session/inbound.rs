@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use super::event::{Settled, Ticket, Violation};
+use crate::classify::Level;
 use crate::codec::{PacketId, QoS, Reason};
+use crate::store::TakenId;
 
 /// One publish that is not acknowledged yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,9 @@ struct Rest {
     parked: VecDeque<Pending>,
     /// QoS 2 ids from their PUBLISH to their PUBREL, sorted.
     taken: VecDeque<PacketId>,
+    /// Taken ids from before a restart of which it is not known yet whether Kafka has their publish: no PUBREC before
+    /// that. The client may have had its PUBREC before the restart, and go on with PUBREL.
+    unsure: Vec<(Ticket, PacketId)>,
 }
 
 /// What to do about a publish.
@@ -75,6 +80,26 @@ impl Inbound {
         });
     }
 
+    /// The packet ids that were taken before a restart. Returns which ticket waits for which sequence of the log.
+    pub fn restore(&mut self, taken: &[TakenId]) -> Vec<(Ticket, u64)> {
+        let mut waiting = Vec::new();
+        for id in taken {
+            let Some(packet_id) = PacketId::new(id.packet_id) else {
+                continue;
+            };
+            let ticket = self.ticket();
+            let rest = self.rest.get_or_insert_default();
+            if let Err(at) = rest.taken.binary_search(&packet_id) {
+                rest.taken.insert(at, packet_id);
+            }
+            if id.level == Level::Kafka {
+                rest.unsure.push((ticket, packet_id));
+                waiting.push((ticket, id.sequence));
+            }
+        }
+        waiting
+    }
+
     /// A PUBLISH of QoS 1 or 2 came.
     pub fn arrive(&mut self, packet_id: PacketId, qos: QoS, dup: bool, fingerprint: u64) -> Arrival {
         self.under_way = self.under_way.saturating_add(1);
@@ -111,6 +136,8 @@ impl Inbound {
                     self.pending.push_back(entry);
                 } else if self.is_waiting(packet_id, QoS::ExactlyOnce) {
                     self.under_way -= 1;
+                } else if let Some(ticket) = self.take_unsure(|(_, id)| *id == packet_id) {
+                    self.push(ticket, packet_id, QoS::ExactlyOnce, fingerprint, None);
                 } else {
                     let ticket = self.ticket();
                     self.push(
@@ -170,6 +197,12 @@ impl Inbound {
         parked.remove(at)
     }
 
+    fn take_unsure(&mut self, which: impl Fn(&(Ticket, PacketId)) -> bool) -> Option<Ticket> {
+        let unsure = &mut self.rest.as_mut()?.unsure;
+        let at = unsure.iter().position(which)?;
+        Some(unsure.swap_remove(at).0)
+    }
+
     /// The publish of `ticket` is decided. `refusable`: the client can be told a refusal (5.0).
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>, refusable: bool) -> Settled {
         let reason = result.err().unwrap_or(Reason::Success);
@@ -189,7 +222,9 @@ impl Inbound {
             self.pending.remove(at);
             return Settled::Close;
         }
-        self.settle_parked(ticket, reason);
+        if self.take_unsure(|(unsure, _)| *unsure == ticket).is_none() {
+            self.settle_parked(ticket, reason);
+        }
         Settled::Done
     }
 
@@ -227,6 +262,7 @@ impl Inbound {
     }
 
     fn release_id(&mut self, packet_id: PacketId) -> bool {
+        self.take_unsure(|(_, id)| *id == packet_id);
         let Some(rest) = self.rest.as_mut() else {
             return false;
         };
@@ -300,7 +336,7 @@ impl Inbound {
         if self
             .rest
             .as_ref()
-            .is_some_and(|r| r.parked.is_empty() && r.taken.is_empty())
+            .is_some_and(|r| r.parked.is_empty() && r.taken.is_empty() && r.unsure.is_empty())
         {
             self.rest = None;
         }

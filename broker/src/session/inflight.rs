@@ -39,6 +39,20 @@ pub(super) enum Received {
 }
 
 impl Inflight {
+    /// As it was kept: `releasing` wait for PUBCOMP, and new ids come after `last_id`.
+    pub fn restore(releasing: &[u16], last_id: u16) -> Self {
+        Self {
+            releasing: releasing.iter().copied().filter_map(PacketId::new).collect(),
+            last_id,
+            ..Self::default()
+        }
+    }
+
+    /// A message was sent before the restart and is to be sent again.
+    pub fn restore_sent(&mut self, packet_id: PacketId, message: Queued) {
+        self.sent.push_back(Sent { packet_id, message });
+    }
+
     /// A connection begins: everything is to be sent again. Returns the ids whose PUBREL goes first.
     pub fn resume(&mut self) -> impl Iterator<Item = PacketId> {
         self.fresh = 0;

@@ -14,6 +14,7 @@ mod later;
 mod message;
 mod outbound;
 mod receive;
+mod restore;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use event::{
 };
 pub use message::{Message, WillMessage};
 pub use receive::fingerprint;
+pub use restore::{Restart, id_jump};
 
 use crate::codec::{PacketId, QoS, Reason, Subscription, Version};
 use crate::hub::Match;

@@ -48,6 +48,12 @@ impl Outbound {
         Delivered::Queued
     }
 
+    /// Takes in what was there before a restart, whatever the bounds are now.
+    pub fn restore(&mut self, queued: Queued) {
+        self.bytes += queued.message.cost();
+        self.queue.push_back(queued);
+    }
+
     /// The next in order.
     pub fn front(&self) -> Option<&Queued> {
         self.queue.front()

@@ -14,9 +14,10 @@ use crate::config::Limits;
 use crate::hub::{Match, SubscriberId, SubscriptionIds};
 use crate::record::Origin;
 use crate::session::{
-    Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Ticket, Violation, WillMessage,
+    Attach, Delivered, Detach, Message, Request, Restart, Session, SessionLimits, Ticket, Violation,
+    WillMessage,
 };
-use crate::store::StoreEvent;
+use crate::store::{KeptSession, StoreEvent};
 
 /// Greatest packet of these tests.
 const MAX_PACKET: usize = 1 << 20;
@@ -30,6 +31,8 @@ pub struct Pair {
     /// Answers wait for [`Pair::sync`] until their records are durable.
     pub slow_log: bool,
     pub answers: Vec<Ticket>,
+    /// Restarts so far: each jumps further.
+    restarts: u16,
 }
 
 pub fn id(number: u16) -> PacketId {
@@ -95,6 +98,17 @@ pub fn message(payload: &str, qos: QoS) -> Arc<Message> {
     })
 }
 
+pub fn with_origin(payload: &str, qos: QoS, number: u64) -> Message {
+    let mut message = Message::clone(&message(payload, qos));
+    message.origin = Some(Origin {
+        epoch: 1,
+        worker: 0,
+        number,
+        index: 0,
+    });
+    message
+}
+
 pub fn to(qos: QoS, ids: &[u32]) -> Match {
     Match {
         kept: false,
@@ -122,6 +136,7 @@ impl Pair {
             limits,
             slow_log: false,
             answers: Vec::new(),
+            restarts: 0,
         }
     }
 
@@ -151,6 +166,20 @@ impl Pair {
         self.session.detach(self.now_ms, Detach::Lost);
         self.connect(connect(self.version), true);
         self.read()
+    }
+
+    /// The process is killed, and another has the session as it was kept. Returns what waits for which sequence.
+    pub fn restart(&mut self, kept: KeptSession) -> Vec<(Ticket, u64)> {
+        self.answers.clear();
+        self.restarts += 1;
+        let restart = Restart {
+            now_ms: self.now_ms,
+            away_ms: 0,
+            id_jump: 500 * self.restarts,
+        };
+        let (session, waiting) = Session::restore(kept, self.limits, restart);
+        self.session = session;
+        waiting
     }
 
     pub fn lose(&mut self, how: Detach) -> Option<WillMessage> {
@@ -205,13 +234,7 @@ impl Pair {
 
     /// Delivers a message of the record `number`.
     pub fn deliver_from(&mut self, number: u64, qos: QoS) -> Delivered {
-        let mut message = Message::clone(&message(&number.to_string(), qos));
-        message.origin = Some(Origin {
-            epoch: 1,
-            worker: 0,
-            number,
-            index: 0,
-        });
+        let message = with_origin(&number.to_string(), qos, number);
         let to = to(QoS::ExactlyOnce, &[]);
         self.session.deliver(self.now_ms, &Arc::new(message), &to, false)
     }

@@ -112,7 +112,9 @@ impl State {
             slot.kick(Reason::SessionTakenOver);
             self.end_of_connection(at, Detach::TakenOver);
         }
-        if self.slot(at).is_some_and(|slot| !slot.session.is_persistent()) {
+        let slot = self.slot(at)?;
+        slot.session.take_late_will(); // the client is back
+        if !slot.session.is_persistent() {
             self.remove(at); // it ended with its connection
             return None;
         }
@@ -120,25 +122,20 @@ impl State {
     }
 
     fn insert(&mut self, client_id: &str) -> SessionRef {
+        let client_id: Arc<str> = client_id.into();
+        let session = Session::new(client_id.clone(), self.session_limits());
+        self.insert_slot(client_id, |generation| Slot::new(generation, session))
+    }
+
+    pub(super) fn insert_slot(&mut self, client_id: Arc<str>, slot: impl FnOnce(u32) -> Slot) -> SessionRef {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let client_id: Arc<str> = client_id.into();
-        let slot = self.slots.insert(Slot {
-            generation,
-            session: Session::new(client_id.clone(), self.session_limits()),
-            username: None,
-            link: None,
-            class: None,
-            armed_ms: u64::MAX,
-            held: false,
-            in_line: false,
-            stored: false,
-        }) as u32;
+        let slot = self.slots.insert(slot(generation)) as u32;
         self.registry.insert(client_id, slot);
         SessionRef { slot, generation }
     }
 
-    fn session_limits(&self) -> SessionLimits {
+    pub(super) fn session_limits(&self) -> SessionLimits {
         SessionLimits {
             tells_store: self.shared.store.is_some(),
             ..SessionLimits::from(&self.shared.config.limits)
@@ -179,7 +176,7 @@ impl State {
         }
     }
 
-    fn evict(&mut self, slot: u32) {
+    pub(super) fn evict(&mut self, slot: u32) {
         let Some(generation) = self.slots.get(slot as usize).map(|s| s.generation) else {
             return;
         };
@@ -187,11 +184,12 @@ impl State {
         self.remove(SessionRef { slot, generation });
     }
 
-    /// Removes a session with its subscriptions.
+    /// Removes a session with its subscriptions. A will that was still to come comes now.
     fn remove(&mut self, at: SessionRef) {
         if self.slot(at).is_none() {
             return;
         }
+        self.publish_late_will(at);
         let slot = self.slots.remove(at.slot as usize);
         self.registry.remove(slot.session.client_id());
         self.shared

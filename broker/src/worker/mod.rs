@@ -6,6 +6,7 @@ mod attach;
 mod backlog;
 mod mailbox;
 mod publish;
+mod restore;
 mod serve;
 mod state;
 mod subscribe;
@@ -18,7 +19,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,7 +41,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
-use crate::store::TakeEvents;
+use crate::store::{KeptSession, TakeEvents};
 
 /// Bytes that a worker reads at once, for whichever connection has something.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -88,7 +89,11 @@ pub(crate) struct Shared {
     pub fatal: FatalFlag,
     pub epoch: u64,
     pub store: Option<Arc<dyn TakeEvents>>,
+    /// All below this sequence of the log is done for the sink, as far as it has saved that.
+    pub delivered: Arc<AtomicU64>,
     pub started: Instant,
+    /// Workers that have taken in what was kept for them.
+    ready: AtomicUsize,
     /// Records of each worker that are not decided yet: what a stop waits for.
     unsettled: Box<[AtomicUsize]>,
     stage: AtomicU8,
@@ -109,6 +114,8 @@ impl Shared {
             fatal: parts.fatal,
             epoch: parts.epoch,
             store: parts.store,
+            delivered: Arc::default(),
+            ready: AtomicUsize::new(0),
             started: Instant::now(),
             home: ahash::RandomState::new(),
         }
@@ -120,6 +127,11 @@ impl Shared {
         for mailbox in self.mailboxes.iter() {
             mailbox.wake();
         }
+    }
+
+    /// Workers that serve.
+    pub fn ready(&self) -> usize {
+        self.ready.load(Ordering::Acquire)
     }
 
     /// Whether `stage` was entered.
@@ -164,13 +176,19 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
 }
 
-/// Starts the thread of worker `id`.
-pub(crate) fn spawn(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<JoinHandle<()>> {
+/// Starts the thread of worker `id` with the sessions that were kept for it; [`Shared::ready`] counts it once it has
+/// taken them in.
+pub(crate) fn spawn(
+    id: u16,
+    shared: Arc<Shared>,
+    sender: BusSender,
+    kept: Vec<KeptSession>,
+) -> io::Result<JoinHandle<()>> {
     let fatal = shared.fatal.clone();
     std::thread::Builder::new()
         .name(format!("worker-{id}"))
         .spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| run(id, shared, sender));
+            let work = std::panic::AssertUnwindSafe(|| run(id, shared, sender, kept));
             match std::panic::catch_unwind(work) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => fatal.raise(Fatal::Worker(id, error.to_string())),
@@ -179,7 +197,7 @@ pub(crate) fn spawn(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Resu
         })
 }
 
-fn run(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<()> {
+fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -208,6 +226,8 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender) -> io::Result<()> {
         turn_ended_ms: Cell::new(0),
     });
     worker.tick();
+    worker.with(|state| state.restore(kept));
+    worker.shared.ready.fetch_add(1, Ordering::Release);
     CURRENT.set(Some(worker.clone()));
     let local = LocalSet::new();
     runtime.block_on(local.run_until(worker.control()));
@@ -298,6 +318,7 @@ impl Worker {
                 while ticker.poll_tick(cx).is_ready() {}
                 self.with(|state| {
                     state.fire_timers();
+                    state.look_at_restored();
                     state.wake_paused();
                     state.observe();
                 });

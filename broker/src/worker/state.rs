@@ -13,6 +13,7 @@ use super::Shared;
 use super::acks::{Acks, Owed};
 use super::backlog::Backlog;
 use super::mailbox::Delivery;
+use super::restore::Since;
 use super::timers::Timers;
 use crate::bus::{BusSender, ChunkBuilder, Report};
 use crate::classify::{Class, Publisher};
@@ -89,6 +90,7 @@ pub(crate) struct State {
     /// Connections that are looked at again at the next tick.
     pub(super) paused: Vec<SessionRef>,
     pub(super) backlog: Backlog,
+    pub(super) since: Since,
     /// What the store is to be told at the end of the turn.
     pub(super) events: Vec<StoreEvent>,
     pub(super) metrics: WorkerMetrics,
@@ -119,6 +121,7 @@ impl State {
             gated: Vec::new(),
             paused: Vec::new(),
             backlog: Backlog::default(),
+            since: Since::default(),
             events: Vec::new(),
             metrics: WorkerMetrics::new(id),
             shared,
@@ -200,6 +203,21 @@ impl State {
 }
 
 impl Slot {
+    /// A session without a connection.
+    pub fn new(generation: u32, session: Session) -> Self {
+        Self {
+            generation,
+            session,
+            username: None,
+            link: None,
+            class: None,
+            armed_ms: u64::MAX,
+            held: false,
+            in_line: false,
+            stored: false,
+        }
+    }
+
     /// Lets the connection's task run.
     pub fn wake(&self) {
         if let Some(waker) = self.link.as_ref().and_then(|link| link.waker.as_ref()) {

@@ -9,5 +9,6 @@
 mod connect;
 mod from_client;
 mod model;
+mod restart;
 mod to_client;
 mod wire;

@@ -1,0 +1,139 @@
+//! What was kept over a restart comes back: the sessions of a worker, before anyone can connect, and then in time what
+//! still waits for something: the wills of those that were connected, and QoS 2 publishes of which Kafka may know.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use super::Shared;
+use super::acks::{Debt, Owed};
+use super::state::{SessionRef, Slot, State};
+use crate::classify::Level;
+use crate::record::Change;
+use crate::session::{Restart, Session, id_jump};
+use crate::store::KeptSession;
+
+/// What waits since a restart; mostly nothing.
+#[derive(Debug, Default)]
+pub(super) struct Since {
+    /// When the will of a session is due, earliest first.
+    wills: VecDeque<(u64, SessionRef)>,
+    /// Up to which sequence the sink must be done for an acknowledgement, greatest first.
+    unsure: Vec<(u64, Owed)>,
+}
+
+impl Shared {
+    /// Deals out sessions to the workers on which they live.
+    pub fn deal(&self, sessions: Vec<KeptSession>) -> Vec<Vec<KeptSession>> {
+        let mut dealt: Vec<Vec<KeptSession>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        for session in sessions {
+            if let Some(hand) = dealt.get_mut(usize::from(self.home_of(&session.client_id))) {
+                hand.push(session);
+            }
+        }
+        dealt
+    }
+}
+
+impl State {
+    /// Takes in the sessions that were kept, those that were left longest ago first.
+    pub fn restore(&mut self, mut kept: Vec<KeptSession>) {
+        kept.sort_by_key(|kept| kept.left_ms.unwrap_or(u64::MAX));
+        let mut subscriptions = Vec::with_capacity(kept.len());
+        let mut restored = Vec::with_capacity(kept.len());
+        for kept in kept {
+            let filters = kept.subscriptions.clone();
+            let at = self.restore_one(kept);
+            let who = self.subscriber(at);
+            subscriptions.extend(
+                filters
+                    .into_iter()
+                    .map(|(filter, options)| (filter, who, options)),
+            );
+            restored.push(at);
+        }
+        let subscriptions = subscriptions.iter().map(|(filter, who, options)| {
+            let mut options = *options;
+            options.kept = true;
+            (&**filter, *who, options)
+        });
+        self.shared.hub.subscribe_all(subscriptions);
+        for at in restored {
+            if let Some(evicted) = self.registry.detached(at.slot) {
+                self.evict(evicted);
+            }
+            self.arm(at);
+        }
+        self.since
+            .wills
+            .make_contiguous()
+            .sort_unstable_by_key(|(due_ms, _)| *due_ms);
+        self.since
+            .unsure
+            .sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+    }
+
+    fn restore_one(&mut self, mut kept: KeptSession) -> SessionRef {
+        let away_ms = kept.left_ms.map_or(0, |left| self.wall_ms.saturating_sub(left));
+        let grace_s = self.shared.config.limits.will_grace_s;
+        let will_due_ms = kept
+            .will
+            .as_ref()
+            .map(|will| self.now_ms + u64::from(will.delay_s().max(grace_s)) * 1_000);
+        let (client_id, username) = (kept.client_id.clone(), kept.username.take());
+        let restart = Restart {
+            now_ms: self.now_ms,
+            away_ms,
+            id_jump: id_jump(self.shared.epoch),
+        };
+        let (session, unsure) = Session::restore(kept, self.session_limits(), restart);
+        let at = self.insert_slot(client_id, |generation| Slot {
+            username,
+            stored: true,
+            ..Slot::new(generation, session)
+        });
+        self.since.wills.extend(will_due_ms.map(|due_ms| (due_ms, at)));
+        let owed = unsure.into_iter().map(|(ticket, sequence)| {
+            let owed = Owed {
+                slot: at.slot,
+                generation: at.generation,
+                debt: Debt::Publish(ticket),
+                index: 0,
+                level: Level::Kafka,
+            };
+            (sequence, owed)
+        });
+        self.since.unsure.extend(owed);
+        at
+    }
+
+    /// Looks at what waits since the restart; called by the ticker.
+    pub(super) fn look_at_restored(&mut self) {
+        while let Some((_, at)) = self
+            .since
+            .wills
+            .pop_front_if(|(due_ms, _)| *due_ms <= self.now_ms)
+        {
+            self.publish_late_will(at);
+        }
+        if self.since.unsure.is_empty() {
+            return;
+        }
+        let delivered = self.shared.delivered.load(Ordering::Acquire);
+        while let Some((_, owed)) = self.since.unsure.pop_if(|(sequence, _)| *sequence < delivered) {
+            self.settle(owed, Ok(()));
+        }
+    }
+
+    /// The client was connected when the process ended and has not come back.
+    pub(super) fn publish_late_will(&mut self, at: SessionRef) {
+        let Some(slot) = self.slot(at) else { return };
+        let Some(will) = slot.session.take_late_will() else {
+            return;
+        };
+        let client_id = slot.session.client_id_shared();
+        let username = slot.username.clone();
+        let expiry_s = slot.session.expiry_s();
+        self.push_will(client_id.clone(), username, will);
+        self.write_down(&client_id, Change::Closed { expiry_s }, None);
+    }
+}
