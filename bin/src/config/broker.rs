@@ -182,6 +182,7 @@ fn read_limits(root: &Section<'_>) -> Limits {
         max_retained_bytes: limits.bytes("max_retained_bytes"),
         max_kept_sessions: session.integer("max_kept", 0..=ANY),
         max_session_expiry_s: session.integer("max_expiry_s", 0..=ANY),
+        will_grace_s: session.integer("will_grace_s", 0..=86_400),
     }
 }
 
