@@ -15,7 +15,8 @@ use crate::config::{Config, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
-use crate::spool::{Log, LogError, LogReader, LogStatus, LogWriter, memory};
+use crate::spool::fs::RealFs;
+use crate::spool::{self, Log, LogError, LogReader, LogStatus, LogWriter, OpenError, memory};
 use crate::store::{KeptSession, Restored};
 use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
@@ -37,6 +38,9 @@ pub enum StartError {
     /// A listener's address can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The spool can't be opened.
+    #[error("the spool can't be opened: {0}")]
+    Spool(#[from] OpenError),
     /// The bus did not start.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -243,9 +247,10 @@ fn open_log(config: &LogConfig) -> Result<(Box<dyn LogWriter>, Log), StartError>
             let (writer, log) = memory::open(epoch(), *max_bytes);
             Ok((Box::new(writer), Log::Memory(log)))
         }
-        LogConfig::Disk(_) => Err(StartError::Config(vec![
-            "the spool on disk is not built yet".to_owned(),
-        ])),
+        LogConfig::Disk(config) => {
+            let (writer, spool, _) = spool::open(config, 0, Arc::new(RealFs))?;
+            Ok((Box::new(writer), Log::Disk(spool)))
+        }
     }
 }
 

@@ -44,6 +44,27 @@ pub const ACK_SECONDS: &str = "forebay_ack_seconds";
 /// Connections that are not read from because something is full.
 pub const HELD: &str = "forebay_connections_held";
 
+/// Bytes in the spool that a consumer still needs.
+pub const SPOOL_BYTES: &str = "forebay_spool_bytes";
+/// Bytes that the spool may take on disk.
+pub const SPOOL_MAX_BYTES: &str = "forebay_spool_max_bytes";
+/// Age of the oldest record in the spool that a consumer still needs.
+pub const SPOOL_OLDEST_AGE: &str = "forebay_spool_oldest_age_seconds";
+/// Time that one fdatasync of the spool took.
+pub const SPOOL_FSYNC: &str = "forebay_spool_fsync_seconds";
+/// Bytes that one fdatasync made durable.
+pub const SPOOL_GROUP_BYTES: &str = "forebay_spool_group_bytes";
+/// Chunks that one fdatasync made durable.
+pub const SPOOL_GROUP_CHUNKS: &str = "forebay_spool_group_chunks";
+/// The sequence below which all is durable.
+pub const SPOOL_DURABLE: &str = "forebay_spool_durable_sequence";
+/// Damaged places found in the spool.
+pub const SPOOL_DAMAGED: &str = "forebay_spool_damaged_total";
+/// Seconds in which the spool took nothing because it was full.
+pub const SPOOL_FULL_SECONDS: &str = "forebay_spool_full_seconds_total";
+/// Records that a consumer of the log has not done with, by consumer.
+pub const LOG_READER_BACKLOG: &str = "forebay_log_reader_backlog_records";
+
 /// Names the metrics to the recorder. Called once the recorder is installed.
 pub fn describe() {
     describe_counter!(CONNECTIONS_ACCEPTED, "Sockets accepted");
@@ -76,6 +97,43 @@ pub fn describe() {
         "Time from a chunk's first record to the acknowledgement of its records"
     );
     describe_gauge!(HELD, "Connections held back because something is full");
+    describe_spool();
+}
+
+fn describe_spool() {
+    describe_gauge!(
+        SPOOL_BYTES,
+        Unit::Bytes,
+        "Bytes in the spool that are still needed"
+    );
+    describe_gauge!(
+        SPOOL_MAX_BYTES,
+        Unit::Bytes,
+        "Bytes that the spool may take on disk"
+    );
+    describe_gauge!(
+        SPOOL_OLDEST_AGE,
+        Unit::Seconds,
+        "Age of the oldest record in the spool that is still needed"
+    );
+    describe_histogram!(SPOOL_FSYNC, Unit::Seconds, "Time of one fdatasync of the spool");
+    describe_histogram!(
+        SPOOL_GROUP_BYTES,
+        Unit::Bytes,
+        "Bytes made durable by one fdatasync"
+    );
+    describe_histogram!(SPOOL_GROUP_CHUNKS, "Chunks made durable by one fdatasync");
+    describe_gauge!(SPOOL_DURABLE, "The sequence below which all is durable");
+    describe_counter!(SPOOL_DAMAGED, "Damaged places found in the spool");
+    describe_counter!(
+        SPOOL_FULL_SECONDS,
+        Unit::Seconds,
+        "Seconds in which the spool was full"
+    );
+    describe_gauge!(
+        LOG_READER_BACKLOG,
+        "Records that a consumer of the log has not done with"
+    );
 }
 
 /// Packet types by the high half of their first byte (5.0 section 2.1.2).

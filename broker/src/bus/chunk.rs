@@ -69,6 +69,12 @@ impl Chunk {
         })
     }
 
+    /// Bytes of the chunk that `bytes` begin with, by its header; `None` when they are too few to say.
+    pub fn framed_len(bytes: &[u8]) -> Option<usize> {
+        let body = bytes.get(20..HEAD_BYTES)?.first_chunk::<4>()?;
+        HEAD_BYTES.checked_add(u32::from_le_bytes(*body) as usize)
+    }
+
     /// The worker that filled it.
     pub fn worker(&self) -> u16 {
         self.worker

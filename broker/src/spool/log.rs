@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::memory::MemoryLog;
-use super::{LogError, LogReader, LogStatus, Pressure};
+use super::{LogError, LogReader, LogStatus, Pressure, Spool};
 
 /// The log from outside: makes readers and says how it stands. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Log {
     /// In memory.
     Memory(MemoryLog),
+    /// On disk.
+    Disk(Spool),
 }
 
 impl Log {
@@ -17,14 +19,16 @@ impl Log {
     pub fn epoch(&self) -> u64 {
         match self {
             Self::Memory(log) => log.epoch(),
+            Self::Disk(log) => log.epoch(),
         }
     }
 
     /// The reader of the consumer `name`, where its last run stood; without one at the oldest chunk. What it has not
     /// committed and saved is kept for it.
-    pub fn reader(&self, _name: &str) -> Result<Box<dyn LogReader>, LogError> {
+    pub fn reader(&self, name: &str) -> Result<Box<dyn LogReader>, LogError> {
         match self {
             Self::Memory(log) => Ok(Box::new(log.reader())),
+            Self::Disk(log) => Ok(Box::new(log.reader(name)?)),
         }
     }
 
@@ -34,6 +38,7 @@ impl Log {
     pub fn reader_at(&self, sequence: u64) -> Result<Box<dyn LogReader>, LogError> {
         match self {
             Self::Memory(log) => Ok(Box::new(log.reader_at(sequence))),
+            Self::Disk(log) => Ok(Box::new(log.reader_at(sequence)?)),
         }
     }
 
@@ -41,6 +46,7 @@ impl Log {
     pub fn status(&self) -> LogStatus {
         match self {
             Self::Memory(log) => log.status(),
+            Self::Disk(log) => log.status(),
         }
     }
 
@@ -48,6 +54,7 @@ impl Log {
     pub fn pressure(&self) -> Arc<Pressure> {
         match self {
             Self::Memory(log) => log.pressure(),
+            Self::Disk(log) => log.pressure(),
         }
     }
 
@@ -55,6 +62,7 @@ impl Log {
     pub fn close(&self) {
         match self {
             Self::Memory(log) => log.close(),
+            Self::Disk(log) => log.close(),
         }
     }
 }

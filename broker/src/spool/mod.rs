@@ -1,16 +1,36 @@
 //! The node's log: what the bus delivers is appended here, and every consumer (the sink, the store) reads it by
 //! position. [`memory`] keeps it in memory; the spool on disk implements the same traits.
 
+pub mod cursor;
+mod damage;
+mod disk;
+mod fields;
+pub mod fs;
+pub mod group;
 mod log;
 pub mod memory;
+mod metrics;
+mod open;
 mod pressure;
+mod reader;
+mod recovery;
+mod segment;
+mod shared;
+pub mod table;
+mod upkeep;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bus::Chunk;
+pub use damage::Damage;
 pub use log::Log;
+pub use open::{OpenError, Spool, open};
 pub use pressure::Pressure;
+pub use reader::SpoolReader;
+pub use recovery::Recovery;
+pub use writer::SpoolWriter;
 
 /// What a spool on disk needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +74,13 @@ pub struct Entry {
     pub first: Position,
     /// The records.
     pub chunk: Chunk,
+}
+
+impl Entry {
+    /// The sequence after its last record.
+    pub fn end(&self) -> u64 {
+        self.first.sequence.saturating_add(u64::from(self.chunk.count()))
+    }
 }
 
 /// Why the log can't be read any more.
@@ -155,3 +182,6 @@ pub struct LogStatus {
     /// Consumers that read it.
     pub readers: usize,
 }
+
+#[cfg(test)]
+mod tests;

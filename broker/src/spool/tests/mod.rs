@@ -1,0 +1,10 @@
+//! Tests of the spool: what each part promises, each interleaving of a power cut, and a model with random faults.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod basics;
+mod support;

@@ -1,0 +1,243 @@
+//! What is done beside the writer, so that it never waits for it: segments are made ahead and filled with zeros, and
+//! those that nobody needs are made into the next one or removed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fs::{File, Mode, zero_fill};
+use super::shared::{Prepared, Segment, Shared, State};
+
+/// Filled with zeros and synced at a time.
+pub(super) const FILL_BYTES: u64 = 1 << 20;
+
+/// Rest between two fills when nobody waits: the writer's fsyncs share the disk.
+const PACE: Duration = Duration::from_millis(5);
+
+/// Rest of one who has nothing to do, and time until a disk without room is tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The file that is made ahead, before it has its number.
+pub(super) const MAKING: &str = "making.tmp";
+
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    shared: Arc<Shared>,
+    making: Option<Making>,
+    /// The disk had no room: not tried again before.
+    retry_at: Option<Instant>,
+}
+
+/// A segment that is being filled with zeros.
+#[derive(Debug)]
+struct Making {
+    file: Arc<dyn File>,
+    filled: u64,
+}
+
+/// What is to be done next.
+enum Job {
+    /// Fill the segment that is written to, from here on.
+    Fill { number: u64, from: u64, size: u64 },
+    /// Make this one the segment of that number.
+    Recycle { old: Segment, number: u64 },
+    /// Remove this one.
+    Remove { old: Segment },
+    /// Go on with making the segment of that number.
+    Make { number: u64 },
+}
+
+impl Upkeep {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            making: None,
+            retry_at: None,
+        }
+    }
+
+    /// Works until the spool is closed.
+    pub fn run(mut self) {
+        let mut measured = Instant::now();
+        loop {
+            let done = self.step();
+            if measured.elapsed() >= TICK {
+                measured = Instant::now();
+                self.shared.measure();
+            }
+            let state = self.shared.lock();
+            if state.closed {
+                break;
+            }
+            let rest = match (done, state.writer_waiting) {
+                (true, true) => continue,
+                (true, false) => PACE,
+                (false, _) => TICK,
+            };
+            let _ = self.shared.work.wait_timeout(state, rest);
+        }
+        self.shared.measure();
+    }
+
+    /// Does one thing; false when there was nothing to do.
+    pub fn step(&mut self) -> bool {
+        let job = {
+            let mut state = self.shared.lock();
+            if state.closed || state.failed.is_some() {
+                return false;
+            }
+            self.job(&mut state)
+        };
+        let Some(job) = job else {
+            return false;
+        };
+        match self.work(job) {
+            Ok(()) => true,
+            Err(error) if is_no_room(&error) => {
+                self.no_room(&error);
+                false
+            }
+            Err(error) => {
+                self.shared.fail("a segment can't be made ready", &error);
+                false
+            }
+        }
+    }
+
+    fn job(&self, state: &mut State) -> Option<Job> {
+        let segment_bytes = self.shared.config.segment_bytes;
+        let current = state.segments.back()?;
+        if current.filled < current.size {
+            let (number, from, size) = (current.number, current.filled, current.size);
+            return Some(Job::Fill { number, from, size });
+        }
+        if state.taken_bytes > 0 {
+            // The writer has the one that was ready: the numbers go on once it is in use.
+            return None;
+        }
+        let number = current.number + 1;
+        let wanted = state.prepared.is_none();
+        if let Some(old) = state.released.pop_front() {
+            let fits = old.size == segment_bytes && old.filled == old.size;
+            return Some(match wanted && fits && self.making.is_none() {
+                true => Job::Recycle { old, number },
+                false => Job::Remove { old },
+            });
+        }
+        let rests = self.retry_at.is_some_and(|at| Instant::now() < at);
+        let room = state.file_bytes() + segment_bytes <= self.shared.config.max_bytes;
+        (wanted && room && !rests).then_some(Job::Make { number })
+    }
+
+    fn work(&mut self, job: Job) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let (fs, dir) = (&*shared.fs, &shared.config.dir);
+        match job {
+            Job::Fill { number, from, size } => self.fill(number, from, size),
+            Job::Recycle { old, number } => {
+                let path = shared.path(number);
+                fs.rename(&shared.path(old.number), &path)?;
+                fs.sync_dir(dir)?;
+                self.ready(Prepared {
+                    number,
+                    file: fs.open(&path, Mode::Write)?,
+                    size: old.size,
+                });
+                Ok(())
+            }
+            Job::Remove { old } => {
+                fs.remove(&shared.path(old.number))?;
+                fs.sync_dir(dir)?;
+                self.retry_at = None;
+                Ok(())
+            }
+            Job::Make { number } => self.make(number),
+        }
+    }
+
+    fn fill(&mut self, number: u64, from: u64, size: u64) -> io::Result<()> {
+        let path = self.shared.path(number);
+        let file = self.shared.fs.open(&path, Mode::Write)?;
+        let to = size.min(from + FILL_BYTES);
+        zero_fill(&*file, from, to)?;
+        file.sync()?;
+        let mut state = self.shared.lock();
+        if let Some(current) = state.segments.back_mut().filter(|s| s.number == number) {
+            current.filled = to;
+        }
+        drop(state);
+        self.shared.room.notify_all();
+        Ok(())
+    }
+
+    fn make(&mut self, number: u64) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let size = shared.config.segment_bytes;
+        let mut making = match self.making.take() {
+            Some(making) => making,
+            None => {
+                let file = shared.fs.open(&self.making_path(), Mode::Create)?;
+                file.reserve(size)?;
+                Making { file, filled: 0 }
+            }
+        };
+        let to = size.min(making.filled + FILL_BYTES);
+        zero_fill(&*making.file, making.filled, to)?;
+        making.file.sync()?;
+        making.filled = to;
+        if to < size {
+            self.making = Some(making);
+            return Ok(());
+        }
+        shared.fs.rename(&self.making_path(), &shared.path(number))?;
+        shared.fs.sync_dir(&shared.config.dir)?;
+        let file = making.file;
+        self.ready(Prepared { number, file, size });
+        Ok(())
+    }
+
+    fn ready(&mut self, prepared: Prepared) {
+        let mut state = self.shared.lock();
+        state.prepared = Some(prepared);
+        if state.no_room.take().is_some() {
+            tracing::info!("the disk has room again: the spool goes on");
+        }
+        self.shared.tell(&state);
+        drop(state);
+        self.shared.room.notify_all();
+    }
+
+    fn making_path(&self) -> PathBuf {
+        self.shared.config.dir.join(MAKING)
+    }
+
+    /// Met before anything was written that counts: waits, and heals.
+    fn no_room(&mut self, error: &io::Error) {
+        let was_making = self.making.take().is_some();
+        let removed = self.shared.fs.remove(&self.making_path());
+        if was_making && let Err(error) = removed {
+            tracing::warn!(%error, "a segment that was begun can't be removed");
+        }
+        self.retry_at = Some(Instant::now() + TICK);
+        let free = self.shared.fs.free_bytes(&self.shared.config.dir).unwrap_or(0);
+        let mut state = self.shared.lock();
+        if state.no_room.is_none() {
+            tracing::error!(
+                %error,
+                free_bytes = free,
+                needed_bytes = self.shared.config.segment_bytes,
+                dir = %self.shared.config.dir.display(),
+                "the disk has no room for the spool: publishers are held back until it has"
+            );
+        }
+        state.no_room = Some(error.to_string());
+        self.shared.tell(&state);
+    }
+}
+
+/// Of the disk, or of a quota.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
