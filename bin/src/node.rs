@@ -38,12 +38,15 @@ impl Node {
             Broker::start(settings.broker.clone(), classify, Arc::new(ListenerRules)).map_err(hinted)?;
         let sink = match (&settings.kafka, routes) {
             (Some(config), Some(routes)) => {
+                let log = broker.log().clone();
                 let wiring = Wiring {
                     node_id: settings.broker.node_id.clone(),
                     epoch: broker.epoch(),
                     reader: broker.log_reader("kafka").context("the log can't be read")?,
                     reports: broker.reports(),
                     delivered: None,
+                    end: Some(Box::new(move || log.status().durable_sequence)),
+                    durable: false,
                     fatal: broker.fatal(),
                 };
                 let sink = Sink::start(config.clone(), routes, wiring);

@@ -8,6 +8,7 @@
 //! | `window` | per partition: what is on its way, what is done; how far the log may be released (pure) |
 //! | `outcome` | what an error code of Kafka asks for (pure) |
 //! | `producer` | rdkafka; asks for topics, makes them, watches their partition counts on a thread of its own |
+//! | `quarantine` | refused records on disk, until the dead letter topic has them |
 //! | `pump` | log -> route -> window -> producer -> reports and commit; own thread |
 
 pub mod config;
@@ -19,6 +20,7 @@ pub mod partition;
 mod producer;
 mod properties;
 mod pump;
+mod quarantine;
 pub mod route;
 mod sink;
 mod status;

@@ -16,6 +16,12 @@ const PARKED: &str = "forebay_kafka_parked_records";
 const PARKED_BYTES: &str = "forebay_kafka_parked_bytes";
 const SINCE_ACK: &str = "forebay_kafka_seconds_since_ack";
 const READY: &str = "forebay_kafka_ready";
+const POISON: &str = "forebay_sink_poison_total";
+const BACKLOG: &str = "forebay_sink_backlog_records";
+const DELIVERED_SEQUENCE: &str = "forebay_sink_delivered_sequence";
+const QUARANTINED: &str = "forebay_quarantine_total";
+const QUARANTINE: &str = "forebay_quarantine_records";
+const QUARANTINE_BYTES: &str = "forebay_quarantine_bytes";
 const SAVES: &str = "forebay_sink_cursor_saves_total";
 const SAVE_ERRORS: &str = "forebay_sink_cursor_save_errors_total";
 const LATENCY: &str = "forebay_publish_to_kafka_seconds";
@@ -32,6 +38,12 @@ pub(crate) struct Metrics {
     pub(crate) parked_bytes: Gauge,
     pub(crate) since_ack: Gauge,
     pub(crate) ready: Gauge,
+    pub(crate) poison: Counter,
+    pub(crate) backlog: Gauge,
+    pub(crate) delivered_sequence: Gauge,
+    pub(crate) quarantined: Counter,
+    pub(crate) quarantine: Gauge,
+    pub(crate) quarantine_bytes: Gauge,
     pub(crate) saves: Counter,
     pub(crate) save_errors: Counter,
     pub(crate) latency: Histogram,
@@ -39,6 +51,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        describe_log();
         describe_counter!(DELIVERED, "Records that Kafka has acknowledged");
         describe_counter!(RETRIED, "Records that were sent again under a new producer");
         describe_counter!(
@@ -50,11 +63,6 @@ impl Metrics {
             IN_FLIGHT,
             "Records that are sent and not yet acknowledged by Kafka"
         );
-        describe_counter!(
-            SAVES,
-            "How often the position of the sink in the log was made durable"
-        );
-        describe_counter!(SAVE_ERRORS, "How often that failed");
         describe_gauge!(PARKED, "Records that wait for a topic that can't take any");
         describe_gauge!(PARKED_BYTES, Unit::Bytes, "Bytes of the parked records");
         describe_gauge!(
@@ -79,6 +87,12 @@ impl Metrics {
             parked_bytes: gauge!(PARKED_BYTES),
             since_ack: gauge!(SINCE_ACK),
             ready: gauge!(READY),
+            poison: counter!(POISON),
+            backlog: gauge!(BACKLOG),
+            delivered_sequence: gauge!(DELIVERED_SEQUENCE),
+            quarantined: counter!(QUARANTINED),
+            quarantine: gauge!(QUARANTINE),
+            quarantine_bytes: gauge!(QUARANTINE_BYTES),
             saves: counter!(SAVES),
             save_errors: counter!(SAVE_ERRORS),
             latency: histogram!(LATENCY),
@@ -91,4 +105,28 @@ impl Metrics {
             counter.increment(1);
         }
     }
+}
+
+/// What concerns the log and the quarantine.
+fn describe_log() {
+    describe_counter!(POISON, "Records that were refused for good");
+    describe_gauge!(
+        BACKLOG,
+        "Records of the log from the first on that Kafka does not have"
+    );
+    describe_gauge!(
+        DELIVERED_SEQUENCE,
+        "Sequence of the log below which Kafka has all, or has refused it"
+    );
+    describe_counter!(QUARANTINED, "Records that were put into the quarantine");
+    describe_gauge!(
+        QUARANTINE,
+        "Records in the quarantine that wait for the dead letter topic or an operator"
+    );
+    describe_gauge!(QUARANTINE_BYTES, Unit::Bytes, "Bytes of the quarantine");
+    describe_counter!(
+        SAVES,
+        "How often the position of the sink in the log was made durable"
+    );
+    describe_counter!(SAVE_ERRORS, "How often that failed");
 }

@@ -9,7 +9,7 @@ use forebay_broker::codec::property::{Properties, Property};
 use forebay_broker::record::PublishRecord;
 use smallvec::SmallVec;
 
-use crate::config::{Empty, Fault, HEADERS, RouteConfig, SinkConfig, Value};
+use crate::config::{Empty, Fault, HEADERS, RouteConfig, SinkConfig, Undeliverable, Value};
 use crate::envelope;
 use crate::filter::{Captured, Filter};
 use crate::template::{Template, is_topic_name};
@@ -51,6 +51,8 @@ pub(crate) struct Route {
     headers: Wanted,
     level: Level,
     sink: bool,
+    /// What its topic does not take for long goes to the dead letter topic.
+    pub(crate) dead_letter: bool,
     /// Set while a topic of this route can't take records and its share is full.
     closed: AtomicBool,
 }
@@ -150,6 +152,7 @@ impl Route {
             headers: Wanted::of(config.headers.as_deref()),
             level: config.ack,
             sink: config.sink,
+            dead_letter: config.undeliverable == Undeliverable::DeadLetter,
             closed: AtomicBool::new(false),
             filter,
         })
@@ -406,6 +409,13 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// As a header's value.
+    pub(crate) fn text(&self, route: &Route) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.write(route, &mut text);
+        text
+    }
+
     fn write(&self, route: &Route, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix);
         let mut digits = [b'0'; 20];

@@ -31,6 +31,16 @@ pub enum StartError {
     /// The operating system gives no thread.
     #[error("the sink can't start: {0}")]
     Thread(String),
+    /// The folder of refused records can't be made.
+    #[error(
+        "the quarantine {folder} can't be made: {error}: set node.data_dir to a folder that can be written to"
+    )]
+    Quarantine {
+        /// The folder.
+        folder: String,
+        /// What the system says.
+        error: String,
+    },
 }
 
 /// What joins the sink to the node.
@@ -45,6 +55,10 @@ pub struct Wiring {
     pub reports: Reports,
     /// Where the sequence goes below which Kafka has all, or has refused it; only rises.
     pub delivered: Option<Arc<AtomicU64>>,
+    /// Says where the log ends, for the backlog in the metrics.
+    pub end: Option<Box<dyn Fn() -> u64 + Send>>,
+    /// Whether the log outlives the process: then a stop does not wait for a Kafka that takes nothing.
+    pub durable: bool,
     /// Raised when the sink breaks.
     pub fatal: FatalFlag,
 }
@@ -60,6 +74,12 @@ impl fmt::Debug for Wiring {
 impl Sink {
     /// Starts the sink on its own threads. It goes on where its reader's saved cursor stands.
     pub fn start(config: SinkConfig, routes: Arc<Routes>, wiring: Wiring) -> Result<SinkHandle, StartError> {
+        if let Some(folder) = &config.quarantine_dir {
+            std::fs::create_dir_all(folder).map_err(|error| StartError::Quarantine {
+                folder: folder.display().to_string(),
+                error: error.to_string(),
+            })?;
+        }
         let topics = Keeper::start(&config).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared::new());
         let parts = Parts {
@@ -71,6 +91,8 @@ impl Sink {
             reader: wiring.reader,
             reports: wiring.reports,
             delivered: wiring.delivered,
+            end: wiring.end,
+            durable: wiring.durable,
             topics: Box::new(topics),
             shared: Arc::clone(&shared),
         };
@@ -82,7 +104,7 @@ impl Sink {
         let thread = std::thread::Builder::new().name("forebay-sink".to_owned());
         let run = move || {
             let mut ending = ending;
-            ending.end = Some(Pump::new(parts).run());
+            ending.end = Some(Pump::new(parts).and_then(Pump::run));
         };
         thread
             .spawn(run)

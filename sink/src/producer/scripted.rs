@@ -25,6 +25,8 @@ pub(crate) struct Landed {
     pub(crate) value: String,
     pub(crate) position: String,
     pub(crate) timed: bool,
+    /// Reason, topic and partition of a dead letter.
+    pub(crate) error: [String; 3],
 }
 
 /// What becomes of a batch.
@@ -91,17 +93,18 @@ impl Producer for FakeProducer {
             return Err(SendError::Full);
         }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let position = record
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "forebay.position");
+        let header = |wanted: &str| {
+            let found = record.headers.iter().find(|(name, _)| *name == wanted);
+            text(found.map_or(b"", |(_, value)| *value))
+        };
         let landed = Landed {
             topic: record.topic.to_owned(),
             partition: record.partition,
             key: text(record.key),
             value: text(record.value.unwrap_or_default()),
-            position: text(position.map_or(b"", |(_, value)| *value)),
+            position: header("forebay.position"),
             timed: record.timestamp.is_some(),
+            error: ["forebay.error", "forebay.topic", "forebay.partition"].map(header),
         };
         self.queue.push_back((record.opaque, landed));
         Ok(())

@@ -193,7 +193,7 @@ impl Pump {
             let dead = dead
                 .filter(|state| state.lane.sent() > 0)
                 .any(|state| now - state.moved > after);
-            if !can || (full && dead) {
+            if !can || (full && (dead || topic.state != State::Ready)) {
                 behind.joining = false;
                 for from in behind.from.iter_mut().filter(|from| **from < reached) {
                     *from = reached;

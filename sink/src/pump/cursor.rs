@@ -82,6 +82,7 @@ impl Pump {
             0
         };
         let held = (0..topics).filter_map(|at| self.positions(at)).flatten();
+        let held = held.chain(self.lowest_refused());
         let low = held.fold(self.cursor.done, u64::min);
         if low <= self.cursor.committed {
             return Ok(());
@@ -137,6 +138,10 @@ impl Pump {
 
     /// What is to stand beside the position.
     fn state(&self) -> Vec<u8> {
+        // Refused records wait apart from their topics, while they can't be kept: all from the position on is read again.
+        if self.lowest_refused().is_some() {
+            return Vec::new();
+        }
         let topics = if self.parked + self.behind > 0 {
             self.table.len()
         } else {

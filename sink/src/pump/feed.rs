@@ -5,6 +5,7 @@ use forebay_broker::classify::{Classify, Level, RouteIds};
 use forebay_broker::record::{PublishRecord, Record};
 use forebay_broker::spool::Entry;
 
+use super::refuse::send_letter;
 use super::topic::{State, Topic, Via};
 use super::{Delivery, LaneState, Pump, Several, Source, TICKET_BITS};
 use crate::outcome::{self, Class};
@@ -147,15 +148,7 @@ impl Pump {
         }
         let at = match self.target(record, &delivery) {
             Ok(at) => at,
-            Err(_) if origin.slot.is_none() => return,
-            Err(why) => {
-                self.metrics.rejected.increment(1);
-                self.note_refused(&delivery, &why);
-                self.open += 1;
-                self.ledger.need(origin.slot.unwrap_or_default());
-                self.done(delivery, false);
-                return;
-            }
+            Err(_) => self.table.unplaced(),
         };
         self.note_route(at, delivery.route);
         if !self.takes(at, &origin) {
@@ -192,7 +185,11 @@ impl Pump {
     }
 
     /// Renders the key and finds the topic.
-    fn target(&mut self, record: &PublishRecord<'_>, delivery: &Delivery) -> Result<usize, String> {
+    pub(super) fn target(
+        &mut self,
+        record: &PublishRecord<'_>,
+        delivery: &Delivery,
+    ) -> Result<usize, String> {
         let routes = &self.parts.routes;
         let route = routes.get(delivery.route).ok_or("no such route")?;
         let target = routes.target(route, record, &mut self.rendered);
@@ -295,6 +292,12 @@ impl Pump {
         let Some(producer) = link.producer.as_mut() else {
             return false;
         };
+        if let Source::Letter { letter, .. } = &delivery.source {
+            let (opaque, untimed) = (opaque(at, ticket), delivery.untimed);
+            let producer = producer.as_mut();
+            let result = send_letter(letter, &topic.name, state.partition, opaque, untimed, producer);
+            return self.sent(at, via, ticket, result);
+        }
         let read = match fresh {
             Some(_) => None,
             None => bytes_of(&delivery.source, &self.ledger).and_then(Record::read_publish),
@@ -340,6 +343,11 @@ impl Pump {
                 return false;
             }
             Err(SendError::Refused(code)) if outcome::classify(code) == Class::Poison => {
+                if !self.may_refuse() {
+                    let topic = self.lanes.get(at).map(|state| state.topic);
+                    self.wait_for_quarantine(topic.unwrap_or_default());
+                    return false;
+                }
                 self.metrics.failed(Class::Poison);
                 self.mark(at, |state| state.lane.mark_refused());
                 // It is passed over when all before it are done.
@@ -383,6 +391,7 @@ fn opaque(lane: usize, ticket: u64) -> usize {
 pub(super) fn bytes_of<'a>(source: &'a Source, ledger: &'a Ledger) -> Option<&'a [u8]> {
     match source {
         Source::Own { bytes, .. } => Some(bytes),
+        Source::Letter { .. } => None,
         Source::Chunk { slot, offset } => {
             let chunk = ledger.chunk(*slot)?;
             chunk.as_bytes().get(*offset as usize..)

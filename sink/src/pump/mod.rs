@@ -10,6 +10,7 @@ mod cursor;
 mod feed;
 mod park;
 mod recover;
+mod refuse;
 mod settle;
 mod state;
 mod topic;
@@ -26,11 +27,13 @@ use crate::config::SinkConfig;
 use crate::metrics::Metrics;
 use crate::producer::topics::Topics;
 use crate::producer::{Events, Producer, Producers};
+use crate::quarantine::{Letter, Quarantine};
 use crate::route::{Rendered, Routes};
 use crate::status::Shared;
 use crate::window::{Lane, Ledger};
 use behind::Scan;
 use cursor::Cursor;
+use refuse::Refusal;
 use topic::{State, Table, Via};
 
 /// Bits of a report's opaque that are the ticket; those above are the lane.
@@ -41,6 +44,8 @@ const TICK: Duration = Duration::from_millis(100);
 const READS_A_TURN: usize = 4;
 /// Longest sleep of an idle turn.
 const IDLE: Duration = Duration::from_millis(50);
+/// Time without any report after which a stop leaves the rest to the next start.
+const QUIET: Duration = Duration::from_secs(2);
 /// Time for which trouble with the brokers lasts until it is told.
 const TROUBLE: Duration = Duration::from_secs(2);
 /// Idle time after which a partition is primed anew: brokers forget producers (a day by default).
@@ -53,6 +58,8 @@ enum Source {
     Chunk { slot: u32, offset: u32 },
     /// Copied out, for a topic that parks.
     Own { bytes: Box<[u8]>, topic: usize },
+    /// From a file of the quarantine, for the dead letter topic.
+    Letter { letter: Arc<Letter>, file: u64 },
 }
 
 /// One record on its way by one route.
@@ -148,6 +155,10 @@ pub(crate) struct Parts {
     pub(crate) reports: Reports,
     /// Where the sequence goes below which all is done.
     pub(crate) delivered: Option<Arc<AtomicU64>>,
+    /// Says where the log ends.
+    pub(crate) end: Option<Box<dyn Fn() -> u64 + Send>>,
+    /// Whether the log outlives the process.
+    pub(crate) durable: bool,
     pub(crate) topics: Box<dyn Topics>,
     pub(crate) producers: Box<dyn Producers>,
     pub(crate) shared: Arc<Shared>,
@@ -181,6 +192,8 @@ pub(crate) struct Pump {
     /// Topics that fell behind, and the second look at the log that brings what they have missed.
     behind: usize,
     scan: Option<Scan>,
+    refusal: Refusal,
+    quarantine: Quarantine,
     log_closed: bool,
     /// Whether the producer compresses: then a record's own size says little.
     compresses: bool,
@@ -204,10 +217,16 @@ enum Turn {
 }
 
 impl Pump {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Result<Self, String> {
         let now = Instant::now();
-        let mut table = Table::default();
-        table.preload(&parts.routes);
+        let config = &parts.config;
+        let quarantine = Quarantine::open(
+            config.quarantine_dir.as_deref(),
+            config.quarantine_max_bytes,
+            config.dead_letter_topic.is_some(),
+        );
+        let quarantine = quarantine.map_err(|error| format!("the quarantine can't be opened: {error}"))?;
+        let table = Table::new(&parts.routes);
         let cursor = Cursor::new(parts.reader.begin(), now);
         let mut pump = Self {
             metrics: Metrics::new(),
@@ -230,6 +249,8 @@ impl Pump {
             parked_bytes: 0,
             behind: 0,
             scan: None,
+            refusal: Refusal::default(),
+            quarantine,
             log_closed: false,
             compresses: parts.config.compresses(),
             idle: IDLE,
@@ -237,8 +258,9 @@ impl Pump {
             refused: RefusedLog::default(),
             parts,
         };
+        pump.preload_dead_letters();
         pump.restore();
-        pump
+        Ok(pump)
     }
 
     /// Runs until the log is closed and delivered, or a stop was asked for; returns the records that Kafka does not
@@ -318,9 +340,17 @@ impl Pump {
 
     fn finished(&self, read: bool) -> Turn {
         let stop = self.parts.shared.stop_at();
-        let done = self.open == 0 && self.behind == 0 && (self.log_closed || (stop.is_some() && !read));
+        let letters = self.parts.config.quarantine_dir.is_some() || self.letters_open() == 0;
+        let done =
+            self.open == 0 && self.behind == 0 && letters && (self.log_closed || (stop.is_some() && !read));
         let late = stop.is_some_and(|at| self.now >= at);
-        if done || late { Turn::Finished } else { Turn::GoOn }
+        let quiet = self.now - self.main.last_report > QUIET;
+        let left = self.parts.durable && stop.is_some() && !read && quiet;
+        if done || late || left {
+            Turn::Finished
+        } else {
+            Turn::GoOn
+        }
     }
 
     /// Timers, questions, answers, gauges and the status.
@@ -332,6 +362,15 @@ impl Pump {
         self.find_stalled();
         self.commit()?;
         self.save(false);
+        self.gauges();
+        let reason = self.not_ready();
+        self.metrics.ready.set(if reason.is_some() { 0.0 } else { 1.0 });
+        let in_flight = self.main.in_flight + self.side.in_flight;
+        self.parts.shared.set(reason, in_flight, self.open, self.parked);
+        Ok(())
+    }
+
+    fn gauges(&self) {
         let since = self.now - self.main.last_report;
         let waiting = self.main.in_flight > 0;
         self.metrics
@@ -342,16 +381,18 @@ impl Pump {
         self.metrics
             .since_ack
             .set(if waiting { since.as_secs_f64() } else { 0.0 });
-        let reason = self.not_ready();
-        self.metrics.ready.set(if reason.is_some() { 0.0 } else { 1.0 });
-        let in_flight = self.main.in_flight + self.side.in_flight;
-        self.parts.shared.set(reason, in_flight, self.open, self.parked);
-        Ok(())
+        let end = self.parts.end.as_ref().map_or(self.read_to, |end| end());
+        let committed = self.cursor.committed;
+        let metrics = &self.metrics;
+        metrics.backlog.set(end.saturating_sub(committed) as f64);
+        metrics.delivered_sequence.set(committed as f64);
+        metrics.quarantine.set(self.quarantine.letters() as f64);
+        metrics.quarantine_bytes.set(self.quarantine.bytes() as f64);
     }
 
     /// Why not every record can be delivered now.
     fn not_ready(&self) -> Option<String> {
-        let mut reasons = Vec::new();
+        let mut reasons: Vec<String> = self.refusal.trouble().into_iter().collect();
         for topic in self.table.iter() {
             match &topic.state {
                 _ if topic.why.is_some() => reasons.extend(topic.why.clone()),
@@ -462,6 +503,7 @@ impl Pump {
 
     /// Tells the workers and the log what is done, once a turn.
     fn finish_turn(&mut self) -> Result<(), String> {
+        self.quarantine();
         for (worker, results) in (0u16..).zip(&mut self.outbox) {
             self.parts.reports.send(worker, results);
         }

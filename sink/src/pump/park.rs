@@ -76,7 +76,7 @@ impl Pump {
                 if busy.map(|state| state.lane.sent()).sum::<usize>() > 0 {
                     return;
                 }
-                topic.stuck(why);
+                topic.stuck(why, Some(now));
                 self.park(at);
             }
         }
@@ -90,7 +90,7 @@ impl Pump {
         let was = std::mem::replace(&mut topic.state, State::Ready);
         // A topic on the side has to take a record before it counts as well.
         if topic.via == Via::Main {
-            topic.failures = 0;
+            topic.well();
             topic.why = None;
             if was != State::Ready {
                 tracing::info!(topic = &*topic.name, partitions, "topic is there");
@@ -166,6 +166,9 @@ impl Pump {
     fn place_again(&mut self, at: usize, waiting: VecDeque<Delivery>) {
         let routes = Arc::clone(&self.parts.routes);
         for delivery in waiting {
+            if let Source::Letter { letter, .. } = &delivery.source {
+                self.rendered.key.clone_from(&letter.key);
+            }
             let read = bytes_of(&delivery.source, &self.ledger).and_then(Record::read_publish);
             if let (Some(record), Some(route)) = (read, routes.get(delivery.route)) {
                 // It was rendered before: it can't be rejected now.

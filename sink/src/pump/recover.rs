@@ -132,9 +132,13 @@ impl Pump {
             }
             // On the side a record goes alone: it is the one.
             Class::Poison | Class::Timestamp => {
-                if let Some(delivery) = state.lane.refuse_front() {
-                    self.note_refused(&delivery, &failure.code.to_string());
-                    self.done(delivery, false);
+                let partition = state.partition;
+                if !self.may_refuse() {
+                    self.wait_for_quarantine(at);
+                } else if let Some(state) = self.lanes.get_mut(failure.lane)
+                    && let Some(delivery) = state.lane.refuse_front()
+                {
+                    self.refuse(delivery, at, partition, &failure.code.to_string());
                 }
             }
             Class::Topic => {
@@ -148,7 +152,7 @@ impl Pump {
                         failure.code,
                         remedy(failure.code)
                     );
-                    topic.stuck(why);
+                    topic.stuck(why, Some(now));
                     topic.ask_at = Some(topic.back_off(now, retry));
                     self.park(at);
                 }

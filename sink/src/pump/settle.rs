@@ -80,7 +80,7 @@ impl Pump {
                     state.lane.delivered(ticket);
                     state.moved = self.now;
                     if let Some(topic) = self.table.get_mut(state.topic) {
-                        topic.failures = 0;
+                        topic.well();
                     }
                     let (count, arrival) = self.pop(lane);
                     delivered += count;
@@ -110,11 +110,13 @@ impl Pump {
         while let Some(state) = self.lanes.get_mut(at)
             && let Some((delivery, delivered)) = state.lane.pop()
         {
+            let (topic, partition) = (state.topic, state.partition);
             if delivered {
                 count += 1;
                 arrival = arrival.or(Some(delivery.arrival_ms));
             } else {
-                self.note_refused(&delivery, "Kafka takes no record of its size");
+                self.refuse(delivery, topic, partition, "Kafka takes no record of its size");
+                continue;
             }
             self.done(delivery, delivered);
         }
@@ -132,11 +134,15 @@ impl Pump {
 
     /// A delivery needs nothing any more.
     pub(super) fn done(&mut self, delivery: Delivery, delivered: bool) {
-        self.open -= 1;
         match &delivery.source {
+            Source::Letter { file, .. } => {
+                self.letter_done(*file, delivery.bytes as usize, false);
+                return;
+            }
             Source::Chunk { slot, .. } => self.ledger.release(*slot),
             Source::Own { bytes, topic } => self.unpark(*topic, bytes.len()),
         }
+        self.open -= 1;
         self.report(&delivery, delivered);
     }
 
@@ -196,7 +202,7 @@ impl Pump {
             route,
             sequence = delivery.sequence,
             records = self.refused.since,
-            "refused for good: the record is not in Kafka, its publisher was told if it waited"
+            "refused for good: the record goes to the quarantine, its publisher is told if it waits"
         );
         self.refused.logged = Some(self.now);
         self.refused.since = 0;

@@ -25,6 +25,7 @@ mod behind;
 mod cursor;
 mod disk;
 mod model;
+mod refuse;
 
 struct Bench {
     config: SinkConfig,
@@ -41,11 +42,20 @@ struct Bench {
 
 impl Bench {
     fn new(routes: Vec<RouteConfig>, rule: impl FnMut(&[Landed]) -> Verdict + Send + 'static) -> Self {
+        Self::with(routes, |_| {}, rule)
+    }
+
+    fn with(
+        routes: Vec<RouteConfig>,
+        change: impl FnOnce(&mut SinkConfig),
+        rule: impl FnMut(&[Landed]) -> Verdict + Send + 'static,
+    ) -> Self {
         let mut config = samples::config(routes);
         config.topic_retry = Duration::from_millis(1);
         config.topic_refresh = Duration::from_millis(20);
         config.stuck_after = Duration::from_millis(50);
         config.parked_topic_bytes = 2000;
+        change(&mut config);
         let kafka = Arc::new(Mutex::new(Kafka {
             landed: Vec::new(),
             rule: Box::new(rule),
@@ -139,7 +149,8 @@ impl Bench {
     /// Turns until all is delivered or refused, and checks the books: nothing held, every report once.
     fn turn_to_end(&mut self) {
         self.turn_until("all is done", |bench| {
-            bench.pump.open == 0 && bench.pump.cursor.committed == bench.disk.next_sequence()
+            let letters = bench.pump.letters_open();
+            bench.pump.open + letters == 0 && bench.pump.cursor.committed == bench.disk.next_sequence()
         });
         let mut seen = HashSet::new();
         assert!(
@@ -168,10 +179,11 @@ fn start(
     // Checked without the bounds that a configuration has, so that shares are soon full.
     let routes = compile(&SinkConfig {
         parked_topic_bytes: 1 << 20,
+        quarantine_max_bytes: 1 << 30,
         ..config.clone()
     });
     let routes = routes.unwrap();
-    let mut pump = Pump::new(Parts {
+    let pump = Pump::new(Parts {
         config: Arc::new(config.clone()),
         routes: Arc::clone(&routes),
         node_id: "n".to_owned(),
@@ -179,10 +191,13 @@ fn start(
         reader: Box::new(disk.reader()),
         reports: reports.clone(),
         delivered: None,
+        end: None,
+        durable: true,
         topics: Box::new(topics.clone()),
         producers: Box::new(FakeProducers(Arc::clone(kafka))),
         shared: Arc::new(Shared::new()),
     });
+    let mut pump = pump.unwrap();
     pump.idle = Duration::from_millis(1);
     (routes, pump)
 }

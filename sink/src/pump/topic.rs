@@ -57,6 +57,10 @@ pub(super) struct Topic {
     pub(super) why: Option<String>,
     /// Whether a question is open.
     pub(super) asked: bool,
+    /// Since when it is missing or may not be written.
+    pub(super) stuck_since: Option<Instant>,
+    /// That is so for too long.
+    pub(super) undeliverable: bool,
     /// Refusals in a row.
     pub(super) failures: u32,
     /// Records that arrived up to this time, in milliseconds since 1970, are sent without it.
@@ -85,6 +89,8 @@ impl Topic {
             ask_at: None,
             why: None,
             asked: false,
+            stuck_since: None,
+            undeliverable: false,
             failures: 0,
             untimed_until: 0,
             timestamp_refusals: 0,
@@ -100,12 +106,20 @@ impl Topic {
 
     /// Whether what it has missed can be brought to it.
     pub(super) fn can_join(&self) -> bool {
-        self.state == State::Ready
+        self.state == State::Ready || self.undeliverable
     }
 
-    /// It takes no records, for this reason; logged when it is news.
-    pub(super) fn stuck(&mut self, why: String) {
+    /// It took records, or will.
+    pub(super) fn well(&mut self) {
+        self.failures = 0;
+        self.stuck_since = None;
+        self.undeliverable = false;
+    }
+
+    /// It takes no records, for this reason; logged when it is news. `since`: it is missing or may not be written.
+    pub(super) fn stuck(&mut self, why: String, since: Option<Instant>) {
         self.state = State::Stuck;
+        self.stuck_since = self.stuck_since.or(since);
         if self.why.as_ref() != Some(&why) {
             tracing::error!("{why}");
             self.why = Some(why);
@@ -144,7 +158,7 @@ impl Topic {
 }
 
 /// All topics.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     topics: Vec<Topic>,
     by_name: HashMap<Arc<str>, usize, ahash::RandomState>,
@@ -152,6 +166,25 @@ pub(super) struct Table {
 }
 
 impl Table {
+    pub(super) fn new(routes: &Routes) -> Self {
+        let mut table = Self {
+            topics: Vec::new(),
+            by_name: HashMap::default(),
+            by_route: HashMap::default(),
+        };
+        let unplaced = table.add("");
+        if let Some(topic) = table.topics.get_mut(unplaced) {
+            (topic.state, topic.ask_at) = (State::Ready, None);
+        }
+        table.preload(routes);
+        table
+    }
+
+    /// The topic of what no route can place: it has no partitions, and its records wait for the quarantine.
+    pub(super) fn unplaced(&self) -> usize {
+        0
+    }
+
     pub(super) fn get(&self, at: usize) -> Option<&Topic> {
         self.topics.get(at)
     }
@@ -170,7 +203,8 @@ impl Table {
 
     /// Has up to `count` topics that are there asked for again at `when`.
     pub(super) fn ask_ready(&mut self, when: Instant, count: usize) {
-        let ready = self.topics.iter_mut().filter(|topic| topic.state == State::Ready);
+        let ready = self.topics.iter_mut();
+        let ready = ready.filter(|topic| topic.state == State::Ready && !topic.name.is_empty());
         for topic in ready.take(count) {
             topic.ask_at = topic.ask_at.or(Some(when));
         }
@@ -186,7 +220,7 @@ impl Table {
 
     /// The topics of all routes whose topic is no template: they are asked for at start. The default topic counts only
     /// where there is no route: it need not exist when nothing goes there.
-    pub(super) fn preload(&mut self, routes: &Routes) {
+    fn preload(&mut self, routes: &Routes) {
         for (id, route) in routes.all() {
             if let Some(name) = route.literal_topic()
                 && (id != crate::route::DEFAULT || routes.is_empty())

@@ -94,6 +94,8 @@ impl Bench {
             reader: Box::new(log.reader()),
             reports: reports.clone(),
             delivered: None,
+            end: None,
+            durable: false,
             fatal: fatal.clone(),
         };
         let handle = Sink::start(config, Arc::clone(&routes), wiring);

@@ -12,6 +12,8 @@ enum Step {
     Turn(u8),
     Grow,
     Bar(bool),
+    /// The quarantine's folder is there or not.
+    Folder(bool),
     Save,
     Crash,
     Stop,
@@ -23,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1u8..6).prop_map(Step::Turn),
         1 => Just(Step::Grow),
         1 => any::<bool>().prop_map(Step::Bar),
+        1 => any::<bool>().prop_map(Step::Folder),
         1 => Just(Step::Save),
         1 => Just(Step::Crash),
         1 => Just(Step::Stop),
@@ -39,6 +42,9 @@ fn scripted(verdicts: Vec<u8>, barred: Arc<AtomicBool>) -> impl FnMut(&[Landed])
     move |batch| {
         if batch[0].topic == "b" && barred.load(Ordering::Relaxed) {
             return Verdict::Refused(Code::TopicAuthorizationFailed);
+        }
+        if batch.iter().any(|r| r.topic != "dead" && r.value.ends_with("13")) {
+            return Verdict::Refused(Code::InvalidRecord);
         }
         match verdicts.next().unwrap_or_default() {
             1 => Verdict::Refused(Code::MessageTimedOut),
@@ -64,7 +70,13 @@ proptest! {
     ) {
         let barred = Arc::new(AtomicBool::new(false));
         let routes = vec![samples::route("{device_id}/a", "a"), samples::route("{device_id}/b", "b")];
-        let mut bench = Bench::new(routes, scripted(verdicts, Arc::clone(&barred)));
+        let dir = tempfile::tempdir().unwrap();
+        let (there, away) = (dir.path().join("there"), dir.path().join("away"));
+        let change = |config: &mut SinkConfig| {
+            config.quarantine_dir = Some(there.clone());
+            config.dead_letter_topic = Some("dead".to_owned());
+        };
+        let mut bench = Bench::with(routes, change, scripted(verdicts, Arc::clone(&barred)));
         bench.kafka.lock().unwrap().queue = queue;
         let (mut next, mut partitions) = (0usize, 2);
         for step in steps {
@@ -82,22 +94,30 @@ proptest! {
                     }
                 }
                 Step::Bar(on) => barred.store(on, Ordering::Relaxed),
+                Step::Folder(true) => drop(std::fs::rename(&away, &there)),
+                Step::Folder(false) => drop(std::fs::rename(&there, &away)),
                 Step::Save => bench.pump.save(true),
                 Step::Crash => {
                     bench.crash();
+                    drop(std::fs::rename(&away, &there));
                     bench.restart();
                 }
                 Step::Stop => {
                     bench.stop();
+                    drop(std::fs::rename(&away, &there));
                     bench.restart();
                 }
             }
         }
         barred.store(false, Ordering::Relaxed);
+        drop(std::fs::rename(&away, &there));
+        (bench.pump.refusal.try_at, bench.pump.refusal.read_at) = (None, None);
         bench.turn_to_end();
         let kafka = bench.kafka.lock().unwrap();
         assert_order(&kafka.landed);
         let positions: HashSet<&str> = kafka.landed.iter().map(|r| r.position.as_str()).collect();
         prop_assert_eq!(positions.len(), next);
+        let poison = |r: &&Landed| r.value.ends_with("13");
+        prop_assert!(kafka.landed.iter().filter(poison).all(|r| r.topic == "dead"));
     }
 }
