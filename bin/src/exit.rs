@@ -22,7 +22,7 @@ pub const IO: u8 = 74;
 pub fn of_fatal(fatal: &Fatal) -> u8 {
     match fatal {
         Fatal::Bus(_) | Fatal::Worker(..) | Fatal::Sink(_) => SOFTWARE,
-        Fatal::Log(_) => IO,
+        Fatal::Log(_) | Fatal::Store(_) => IO,
     }
 }
 
@@ -51,6 +51,7 @@ mod tests {
             (Fatal::Worker(0, String::new()), 70),
             (Fatal::Sink(String::new()), 70),
             (Fatal::Log(String::new()), 74),
+            (Fatal::Store(String::new()), 74),
         ] {
             assert_eq!(of_fatal(&fatal), code, "{fatal}");
         }

@@ -64,7 +64,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
 ];
 
 /// A room, and names that it may not use: design's table, turned round.
-const NEVER_IN: [(&str, &[&str]); 7] = [
+const NEVER_IN: [(&str, &[&str]); 8] = [
     (
         "broker/src/codec/",
         &[
@@ -116,6 +116,17 @@ const NEVER_IN: [(&str, &[&str]); 7] = [
     (
         "broker/src/spool/",
         &["std::net", "crate::session", "crate::hub", "crate::listener"],
+    ),
+    (
+        "broker/src/store/",
+        &[
+            "tokio",
+            "std::net",
+            "SystemTime",
+            "crate::listener",
+            "crate::worker",
+            "crate::connection",
+        ],
     ),
     (
         "sink/src/route",

@@ -16,6 +16,9 @@ pub enum Fatal {
     /// A worker's thread ended.
     #[error("worker {0} ended: {1}")]
     Worker(u16, String),
+    /// Kept sessions can't be written down any more.
+    #[error("the store is broken: {0}")]
+    Store(String),
     /// A reader of the log ended.
     #[error("the sink ended: {0}")]
     Sink(String),

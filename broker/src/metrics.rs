@@ -43,6 +43,18 @@ pub const ACKS_WAITING: &str = "forebay_acks_waiting";
 pub const ACK_SECONDS: &str = "forebay_ack_seconds";
 /// Connections that are not read from because something is full.
 pub const HELD: &str = "forebay_connections_held";
+/// Time that a commit of the store takes.
+pub const STORE_COMMIT_SECONDS: &str = "forebay_store_commit_seconds";
+/// Sequence in the log up to which the store has read.
+pub const STORE_APPLIED: &str = "forebay_store_applied_sequence";
+/// Kept sessions that the store knows.
+pub const STORE_SESSIONS: &str = "forebay_store_sessions";
+/// Messages that wait in the queues of kept sessions.
+pub const STORE_PENDING: &str = "forebay_store_pending_messages";
+/// Commits of the store that failed.
+pub const STORE_ERRORS: &str = "forebay_store_errors_total";
+/// Messages and events for which the store had no room.
+pub const STORE_DROPPED: &str = "forebay_store_dropped_total";
 
 /// Bytes in the spool that a consumer still needs.
 pub const SPOOL_BYTES: &str = "forebay_spool_bytes";
@@ -98,6 +110,7 @@ pub fn describe() {
     );
     describe_gauge!(HELD, "Connections held back because something is full");
     describe_spool();
+    describe_store();
 }
 
 fn describe_spool() {
@@ -133,6 +146,25 @@ fn describe_spool() {
     describe_gauge!(
         LOG_READER_BACKLOG,
         "Records that a consumer of the log has not done with"
+    );
+}
+
+fn describe_store() {
+    describe_histogram!(
+        STORE_COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time a commit of the store takes"
+    );
+    describe_gauge!(
+        STORE_APPLIED,
+        "Sequence in the log up to which the store has read"
+    );
+    describe_gauge!(STORE_SESSIONS, "Kept sessions in the store");
+    describe_gauge!(STORE_PENDING, "Messages that wait in queues of kept sessions");
+    describe_counter!(STORE_ERRORS, "Commits of the store that failed");
+    describe_counter!(
+        STORE_DROPPED,
+        "Messages and events for which the store had no room"
     );
 }
 

@@ -101,7 +101,8 @@ pub struct Match {
 }
 
 impl Match {
-    fn merge(&mut self, other: Match) {
+    /// Takes in what another subscription of the same subscriber says.
+    pub(crate) fn merge(&mut self, other: Match) {
         self.qos = self.qos.max(other.qos);
         self.no_local &= other.no_local;
         self.retain_as_published |= other.retain_as_published;

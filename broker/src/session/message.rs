@@ -5,7 +5,7 @@ use crate::hub::SubscriberId;
 use crate::record::{Origin, WillRecord};
 
 /// What a message costs beside its text and bytes, for the bounds on queues.
-const OVERHEAD_BYTES: usize = 64;
+pub(crate) const OVERHEAD_BYTES: usize = 64;
 
 /// An application message, shared by all who are to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use event::{
     Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
 };
+pub(crate) use message::OVERHEAD_BYTES as MESSAGE_OVERHEAD_BYTES;
 pub use message::{Message, WillMessage};
 pub use receive::fingerprint;
 pub use restore::{Restart, id_jump};

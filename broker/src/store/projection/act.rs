@@ -1,0 +1,75 @@
+//! What workers say of messages that are on their way to clients.
+
+use super::Projection;
+use super::session::{Number, Saved};
+use crate::record::Origin;
+use crate::store::event::StoreEvent;
+
+impl Projection {
+    /// A worker says what became of a message. One that is not read from the log yet waits for it.
+    pub fn event(&mut self, event: StoreEvent) {
+        if let Some(event) = self.held.sort(event) {
+            self.act(event);
+        }
+    }
+
+    /// What the projection does not know (any more) is of no concern.
+    pub(super) fn act(&mut self, event: StoreEvent) {
+        let Some(number) = self.find(event.client()) else {
+            return;
+        };
+        match event {
+            StoreEvent::Sent {
+                origin, packet_id, ..
+            } => self.sent(number, origin, packet_id),
+            StoreEvent::Received {
+                origin, packet_id, ..
+            } => {
+                self.done(number, origin, Some(packet_id));
+                let session = self.sessions.get_mut(number as usize);
+                if let Some(session) = session.filter(|session| !session.releasing.contains(&packet_id)) {
+                    session.releasing.push(packet_id);
+                    self.touch_row(number);
+                }
+            }
+            StoreEvent::Completed { packet_id, .. } => {
+                let session = self.sessions.get_mut(number as usize);
+                if let Some(session) = session.filter(|session| session.releasing.contains(&packet_id)) {
+                    session.releasing.retain(|id| *id != packet_id);
+                    self.touch_row(number);
+                }
+            }
+            StoreEvent::Done {
+                origin, packet_id, ..
+            } => self.done(number, origin, packet_id),
+        }
+    }
+
+    fn sent(&mut self, number: Number, origin: Origin, packet_id: u16) {
+        let Some(session) = self.sessions.get_mut(number as usize) else {
+            return;
+        };
+        session.last_packet_id = packet_id;
+        let at = session.position_of(origin, Some(packet_id));
+        let Some(queued) = at.and_then(|at| session.queue.get_mut(at)) else {
+            return;
+        };
+        if queued.packet_id.replace(packet_id) == Some(packet_id) {
+            return; // sent again
+        }
+        if queued.saved == Saved::Yes {
+            queued.saved = Saved::Old;
+            self.touched.queue_changes += 1;
+        }
+        if !std::mem::replace(&mut session.queue_touched, true) {
+            self.touched.queues.push(number);
+        }
+    }
+
+    fn done(&mut self, number: Number, origin: Origin, packet_id: Option<u16>) {
+        let session = self.session(number);
+        if let Some(at) = session.and_then(|session| session.position_of(origin, packet_id)) {
+            self.take_out(number, at);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The messages that sessions and topics refer to: each once, with a count of who does. Their text and bytes are here
+//! only until they are in the file.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+
+use crate::codec::QoS;
+use crate::record::Origin;
+
+/// One message.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub origin: Origin,
+    pub qos: QoS,
+    /// What it counts for in the bounds of queues.
+    pub cost: usize,
+    /// Queues and topics that refer to it.
+    pub references: u32,
+    /// Its row, until it is handed to a commit.
+    pub row: Option<Box<[u8]>>,
+}
+
+/// All messages by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    all: HashMap<u64, Shared, RandomState>,
+    /// Those whose row is here, and some that were.
+    fresh: Vec<u64>,
+    fresh_bytes: usize,
+    /// Those that are in the file and are needed no more.
+    gone: Vec<u64>,
+}
+
+impl Messages {
+    /// Enters a message with its row; nobody refers to it yet.
+    pub fn insert(&mut self, number: u64, message: Shared) {
+        self.fresh_bytes += message.row.as_ref().map_or(0, |row| row.len());
+        self.fresh.extend(message.row.is_some().then_some(number));
+        self.all.insert(number, message);
+    }
+
+    /// One message.
+    pub fn get(&self, number: u64) -> Option<&Shared> {
+        self.all.get(&number)
+    }
+
+    /// One more refers to it; what it costs.
+    pub fn refer(&mut self, number: u64) -> usize {
+        self.all.get_mut(&number).map_or(0, |message| {
+            message.references += 1;
+            message.cost
+        })
+    }
+
+    /// One fewer refers to it: it goes with the last. What it costs.
+    pub fn release(&mut self, number: u64) -> usize {
+        let Some(message) = self.all.get_mut(&number) else {
+            return 0;
+        };
+        message.references = message.references.saturating_sub(1);
+        let cost = message.cost;
+        if message.references == 0 {
+            self.drop_unused(number);
+        }
+        cost
+    }
+
+    /// Drops a message that nobody refers to.
+    pub fn drop_unused(&mut self, number: u64) {
+        if self.all.get(&number).is_none_or(|message| message.references > 0) {
+            return;
+        }
+        match self.all.remove(&number).and_then(|message| message.row) {
+            Some(row) => self.fresh_bytes -= row.len(), // the file has never seen it
+            None => self.gone.push(number),
+        }
+    }
+
+    /// Messages that are known.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.all.keys().copied().collect()
+    }
+
+    /// Rows that wait for a commit, in bytes, and changes in number.
+    pub fn pending(&self) -> (usize, usize) {
+        (self.fresh_bytes, self.fresh.len() + self.gone.len())
+    }
+
+    /// Copies of the rows that wait for a commit.
+    pub fn fresh_rows(&self) -> Vec<(u64, Box<[u8]>)> {
+        let row = |number: &u64| Some((*number, self.all.get(number)?.row.clone()?));
+        self.fresh.iter().filter_map(row).collect()
+    }
+
+    /// Takes the rows that the file does not have, and the numbers of those that it need not have any more.
+    pub fn take_changes(&mut self) -> (Vec<(u64, Box<[u8]>)>, Vec<u64>) {
+        self.fresh_bytes = 0;
+        let fresh = std::mem::take(&mut self.fresh);
+        let rows = fresh.into_iter().filter_map(|number| {
+            let row = self.all.get_mut(&number)?.row.take()?;
+            Some((number, row))
+        });
+        (rows.collect(), std::mem::take(&mut self.gone))
+    }
+}

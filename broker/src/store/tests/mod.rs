@@ -1,0 +1,13 @@
+//! The projection against a plain model, and the file against the projection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod file;
+mod model;
+mod random;
+mod script;
+mod tables;

@@ -1,0 +1,411 @@
+//! What the store should know, in the plainest way: vectors that are walked.
+
+use std::collections::BTreeMap;
+
+use crate::codec::{QoS, topic};
+use crate::hub::SubscriptionOptions;
+use crate::record::{Change, Origin, PublishRecord, Record, SessionRecord};
+use crate::session::fingerprint;
+use crate::spool::Entry;
+use crate::store::event::StoreEvent;
+use crate::store::kept::{KeptSession, Restored};
+use crate::store::projection::Bounds;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelQueued {
+    pub origin: Origin,
+    pub topic: String,
+    pub qos: QoS,
+    pub retain: bool,
+    pub ids: Vec<u32>,
+    pub packet_id: Option<u16>,
+    pub matched: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ModelSession {
+    pub username: Option<String>,
+    pub level: u8,
+    pub expiry_s: u32,
+    pub left_ms: Option<u64>,
+    pub will: Option<String>,
+    pub subscriptions: Vec<(String, SubscriptionOptions, u64)>,
+    pub queue: Vec<ModelQueued>,
+    pub releasing: Vec<u16>,
+    pub taken: BTreeMap<u16, (u64, u64)>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelRetained {
+    topic: String,
+    origin: Origin,
+    qos: QoS,
+}
+
+/// The model.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub sessions: BTreeMap<String, ModelSession>,
+    retained: BTreeMap<String, ModelRetained>,
+    bounds: Bounds,
+    /// Worker and number of the chunks that are applied, of this epoch.
+    applied: Vec<(u16, u64)>,
+    /// With the chunk that each waits for.
+    waiting: Vec<((u16, u64), StoreEvent)>,
+    epoch: u64,
+}
+
+impl Model {
+    pub fn new(bounds: Bounds, epoch: u64) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            bounds,
+            applied: Vec::new(),
+            waiting: Vec::new(),
+            epoch,
+        }
+    }
+
+    /// A new run: events that waited are lost.
+    pub fn restart(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.applied.clear();
+        self.waiting.clear();
+    }
+
+    pub fn apply(&mut self, entry: &Entry) {
+        let (worker, number) = (entry.chunk.worker(), entry.chunk.number());
+        for (index, record) in (0..).zip(entry.chunk.records()) {
+            let origin = Origin {
+                epoch: entry.first.epoch,
+                worker,
+                number,
+                index,
+            };
+            match record.unwrap() {
+                Record::Publish(record) => {
+                    self.publish(&record, origin, entry.first.sequence + u64::from(index));
+                }
+                Record::Session(record) => self.change(&record),
+            }
+        }
+        if entry.first.epoch == self.epoch {
+            self.applied.push((worker, number));
+            let (now, later) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(|(key, _)| key.0 == worker && key.1 <= number);
+            self.waiting = later;
+            for (_, event) in now {
+                self.act(&event);
+            }
+        }
+    }
+
+    fn publish(&mut self, record: &PublishRecord<'_>, origin: Origin, sequence: u64) {
+        if record.qos == QoS::ExactlyOnce
+            && record.packet_id != 0
+            && let Some(session) = self.sessions.get_mut(record.client_id)
+        {
+            let print = fingerprint(record.topic, record.payload);
+            session.taken.insert(record.packet_id, (print, sequence));
+        }
+        if let Some(generation) = record.matched {
+            for (client, session) in &mut self.sessions {
+                let own = client == record.client_id;
+                let Some((qos, no_local, as_published, ids)) = matched(session, record.topic, generation)
+                else {
+                    continue;
+                };
+                let qos = qos.min(record.qos);
+                if qos == QoS::AtMostOnce || no_local && own || session.queue.len() >= self.bounds.max_queued
+                {
+                    continue;
+                }
+                session.queue.push(ModelQueued {
+                    origin,
+                    topic: record.topic.to_owned(),
+                    qos,
+                    retain: record.retain && as_published,
+                    ids,
+                    packet_id: None,
+                    matched: generation,
+                });
+            }
+        }
+        if record.retain {
+            self.retained.remove(record.topic);
+            if !record.payload.is_empty() && self.retained.len() < self.bounds.max_retained {
+                let kept = ModelRetained {
+                    topic: record.topic.to_owned(),
+                    origin,
+                    qos: record.qos,
+                };
+                self.retained.insert(record.topic.to_owned(), kept);
+            }
+        }
+    }
+
+    fn change(&mut self, record: &SessionRecord<'_>) {
+        if let Change::Open(open) = &record.change {
+            let session = self.sessions.entry(record.client_id.to_owned()).or_default();
+            session.username = open.username.map(str::to_owned);
+            session.level = open.level;
+            session.expiry_s = open.expiry_s;
+            session.left_ms = None;
+            session.will = open.will.map(|will| will.topic.to_owned());
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(record.client_id) else {
+            return;
+        };
+        match &record.change {
+            Change::Open(_) => {}
+            Change::Reset => drop(self.sessions.remove(record.client_id)),
+            Change::Closed { expiry_s } => {
+                session.left_ms = Some(record.at_ms);
+                session.expiry_s = *expiry_s;
+                session.will = None;
+            }
+            Change::Release(id) => drop(session.taken.remove(id)),
+            Change::Subscribe {
+                filter,
+                options,
+                generation,
+                send_retained,
+            } => {
+                match session.subscriptions.iter_mut().find(|held| held.0 == *filter) {
+                    Some(held) => held.1 = *options,
+                    None => {
+                        session
+                            .subscriptions
+                            .push(((*filter).to_owned(), *options, *generation));
+                    }
+                }
+                if *send_retained {
+                    self.send_retained(record.client_id, filter, *options);
+                }
+            }
+            Change::Unsubscribe { filter, generation } => {
+                session.subscriptions.retain(|held| held.0 != *filter);
+                let rest = session.clone();
+                session.queue.retain(|queued| {
+                    queued.matched < *generation || matched(&rest, &queued.topic, queued.matched).is_some()
+                });
+            }
+        }
+    }
+
+    fn send_retained(&mut self, client: &str, filter: &str, options: SubscriptionOptions) {
+        let session = self.sessions.get_mut(client).unwrap();
+        for kept in self.retained.values() {
+            let qos = options.qos.min(kept.qos);
+            if topic::matches(filter, &kept.topic)
+                && qos != QoS::AtMostOnce
+                && session.queue.len() < self.bounds.max_queued
+            {
+                session.queue.push(ModelQueued {
+                    origin: kept.origin,
+                    topic: kept.topic.clone(),
+                    qos,
+                    retain: true,
+                    ids: options.subscription_id.into_iter().collect(),
+                    packet_id: None,
+                    matched: 0,
+                });
+            }
+        }
+    }
+
+    /// Whether PUBREC of the same id waits already.
+    pub fn waits_for(&self, event: &StoreEvent) -> bool {
+        let key = |event: &StoreEvent| match event {
+            StoreEvent::Received {
+                client, packet_id, ..
+            } => Some((client.clone(), *packet_id)),
+            _ => None,
+        };
+        let wanted = key(event);
+        wanted.is_some() && self.waiting.iter().any(|(_, other)| key(other) == wanted)
+    }
+
+    pub fn event(&mut self, event: &StoreEvent) {
+        let key = match event {
+            StoreEvent::Sent { origin, .. }
+            | StoreEvent::Received { origin, .. }
+            | StoreEvent::Done { origin, .. } => {
+                let known = self
+                    .applied
+                    .iter()
+                    .any(|(worker, number)| *worker == origin.worker && *number >= origin.number);
+                (origin.epoch == self.epoch && !known).then_some((origin.worker, origin.number))
+            }
+            StoreEvent::Completed { client, packet_id } => self.waiting.iter().rev().find_map(|(key, other)| {
+                matches!(other, StoreEvent::Received { client: c, packet_id: p, .. } if c == client && p == packet_id)
+                    .then_some(*key)
+            }),
+        };
+        match key {
+            Some(key) => self.waiting.push((key, event.clone())),
+            None => self.act(event),
+        }
+    }
+
+    fn act(&mut self, event: &StoreEvent) {
+        let Some(session) = self.sessions.get_mut(&**event.client()) else {
+            return;
+        };
+        match event {
+            StoreEvent::Sent {
+                origin, packet_id, ..
+            } => {
+                if let Some(at) = session.find(*origin, Some(*packet_id)) {
+                    session.queue[at].packet_id = Some(*packet_id);
+                }
+            }
+            StoreEvent::Received {
+                origin, packet_id, ..
+            } => {
+                if let Some(at) = session.find(*origin, Some(*packet_id)) {
+                    session.queue.remove(at);
+                }
+                if !session.releasing.contains(packet_id) {
+                    session.releasing.push(*packet_id);
+                }
+            }
+            StoreEvent::Completed { packet_id, .. } => session.releasing.retain(|id| id != packet_id),
+            StoreEvent::Done {
+                origin, packet_id, ..
+            } => {
+                if let Some(at) = session.find(*origin, *packet_id) {
+                    session.queue.remove(at);
+                }
+            }
+        }
+    }
+
+    /// Whether what was restored is what the model has.
+    pub fn check(&self, restored: &Restored) {
+        let mut found: Vec<&KeptSession> = restored.sessions.iter().collect();
+        found.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        let clients: Vec<&str> = found.iter().map(|session| &*session.client_id).collect();
+        assert_eq!(
+            clients,
+            self.sessions.keys().map(String::as_str).collect::<Vec<_>>()
+        );
+        for (session, (client, model)) in found.into_iter().zip(&self.sessions) {
+            assert_eq!(session.username.as_deref(), model.username.as_deref(), "{client}");
+            let plain = (session.level, session.expiry_s, session.left_ms);
+            assert_eq!(plain, (model.level, model.expiry_s, model.left_ms), "{client}");
+            let will = session
+                .will
+                .as_ref()
+                .map(|will| will.as_publish().topic.to_owned());
+            assert_eq!(will, model.will, "{client}");
+            let mut subscriptions: Vec<_> = model.subscriptions.iter().map(|s| (&*s.0, s.1)).collect();
+            subscriptions.sort_by_key(|held| held.0);
+            let held: Vec<_> = session.subscriptions.iter().map(|s| (&*s.0, s.1)).collect();
+            assert_eq!(held, subscriptions, "{client}");
+            assert_eq!(session.releasing, model.releasing, "{client}");
+            let taken: Vec<_> = session
+                .taken
+                .iter()
+                .map(|id| (id.packet_id, (id.fingerprint, id.sequence)))
+                .collect();
+            assert_eq!(
+                taken,
+                model.taken.clone().into_iter().collect::<Vec<_>>(),
+                "{client}"
+            );
+            check_queue(session, model);
+        }
+        let mut retained: Vec<_> = restored
+            .retained
+            .iter()
+            .map(|message| (&*message.topic, message.origin.unwrap()))
+            .collect();
+        retained.sort();
+        let expected: Vec<_> = self.retained.values().map(|r| (&*r.topic, r.origin)).collect();
+        assert_eq!(retained, expected);
+    }
+}
+
+impl ModelSession {
+    /// The entry itself, or one of that origin that was not sent, looked for from both ends.
+    fn find(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
+        let len = self.queue.len();
+        let both_ends = || (0..len).flat_map(move |at| [at, len - 1 - at]);
+        let of = |at: &usize| self.queue[*at].origin == origin;
+        both_ends()
+            .find(|at| of(at) && self.queue[*at].packet_id == packet_id)
+            .or_else(|| {
+                both_ends().find(|at| of(at) && (packet_id.is_none() || self.queue[*at].packet_id.is_none()))
+            })
+    }
+}
+
+fn matched(session: &ModelSession, name: &str, generation: u64) -> Option<(QoS, bool, bool, Vec<u32>)> {
+    let held: Vec<_> = session
+        .subscriptions
+        .iter()
+        .filter(|(filter, _, from)| *from <= generation && topic::matches(filter, name))
+        .map(|(_, options, _)| options)
+        .collect();
+    let qos = held.iter().map(|options| options.qos).max()?;
+    let mut ids: Vec<u32> = held
+        .iter()
+        .filter_map(|options| options.subscription_id)
+        .collect();
+    ids.sort_unstable();
+    let no_local = held.iter().all(|options| options.no_local);
+    let as_published = held.iter().any(|options| options.retain_as_published);
+    Some((qos, no_local, as_published, ids))
+}
+
+fn check_queue(session: &KeptSession, model: &ModelSession) {
+    let queue: Vec<_> = session
+        .queue
+        .iter()
+        .map(|kept| {
+            let mut ids = kept.ids.to_vec();
+            ids.sort_unstable();
+            (
+                kept.message.origin.unwrap(),
+                kept.message.topic.to_string(),
+                kept.qos,
+                kept.retain,
+                ids,
+                kept.packet_id,
+            )
+        })
+        .collect();
+    let plain = |queued: &ModelQueued| {
+        let queued = queued.clone();
+        (
+            queued.origin,
+            queued.topic,
+            queued.qos,
+            queued.retain,
+            queued.ids,
+            queued.packet_id,
+        )
+    };
+    let waiting = model.queue.iter().filter(|queued| queued.packet_id.is_none());
+    let sent = queue.iter().take_while(|queued| queued.5.is_some()).count();
+    assert_eq!(
+        queue[sent..],
+        waiting.map(plain).collect::<Vec<_>>(),
+        "what waits for {}",
+        session.client_id
+    );
+    let mut in_flight: Vec<_> = queue[..sent].to_vec();
+    let mut expected: Vec<_> = model
+        .queue
+        .iter()
+        .filter(|q| q.packet_id.is_some())
+        .map(plain)
+        .collect();
+    in_flight.sort();
+    expected.sort();
+    assert_eq!(in_flight, expected, "in flight to {}", session.client_id);
+}
