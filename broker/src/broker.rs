@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
 use crate::spool::fs::RealFs;
 use crate::spool::{self, Log, LogError, LogReader, LogStatus, LogWriter, OpenError, memory};
-use crate::store::{KeptSession, Restored};
+use crate::store::{self, KeptSession, Restored, StoreError, StoreHandle, StoreStatus};
 use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
 /// How often a stop looks whether all is decided.
@@ -28,6 +28,9 @@ const GOOD_BYE: Duration = Duration::from_millis(200);
 
 /// Time in which the workers take in the sessions that were kept.
 const RESTORE_WITHIN: Duration = Duration::from_secs(60);
+
+/// The store's file, beside the folder of the spool.
+const STORE_FILE: &str = "store.redb";
 
 /// Why a broker can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The bus did not start.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The store of kept sessions can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A thread could not be started.
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -58,6 +64,7 @@ pub struct Broker {
     permits: Arc<Semaphore>,
     workers: Vec<JoinHandle<()>>,
     bus: BusHandle,
+    store: Option<StoreHandle>,
     log: Log,
 }
 
@@ -86,12 +93,12 @@ impl Broker {
         let reports = Reports::new(config.workers);
         let (writer, log) = open_log(&config.log)?;
         let epoch = log.epoch();
+        let (restored, store) = open_store(&config, &log, &fatal)?;
         let (senders, bus) = bus::start(&config.bus, workers, writer, &reports, fatal.clone())?;
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..workers)
             .filter_map(|id| reports.slot(id))
             .map(|slot| Arc::new(Mailbox::new(slot)))
             .collect();
-        let restored = Restored::default();
         let hub = Hub::new(&config.limits, first_generation(epoch));
         let lost = hub.restore_retained(restored.retained);
         if lost > 0 {
@@ -112,7 +119,7 @@ impl Broker {
             reports,
             fatal,
             epoch,
-            store: None,
+            store: store.as_ref().map(StoreHandle::events),
         }));
         let workers = start_workers(&shared, senders, restored.sessions)?;
         Ok(Self {
@@ -123,6 +130,7 @@ impl Broker {
             shared,
             workers,
             bus,
+            store,
             log,
         })
     }
@@ -154,6 +162,11 @@ impl Broker {
     /// How much the log holds.
     pub fn log_status(&self) -> LogStatus {
         self.log.status()
+    }
+
+    /// How the store of kept sessions stands; `None` without one, as with a log in memory.
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        self.store.as_ref().map(StoreHandle::status)
     }
 
     /// How the bus stands; also good after the stop.
@@ -206,6 +219,14 @@ impl Broker {
         for worker in self.workers {
             let _ = worker.join();
         }
+        let stored = self
+            .store
+            .is_none_or(|store| store.stop(until.max(Instant::now() + GOOD_BYE)));
+        if !stored {
+            tracing::warn!(
+                "the store did not read the log to its end before the deadline: the next start does"
+            );
+        }
         Stopped { undecided }
     }
 }
@@ -252,6 +273,20 @@ fn open_log(config: &LogConfig) -> Result<(Box<dyn LogWriter>, Log), StartError>
             Ok((Box::new(writer), Log::Disk(spool)))
         }
     }
+}
+
+/// What was kept, and the store that goes on from there: beside the spool, so a log in memory has none.
+fn open_store(
+    config: &Config,
+    log: &Log,
+    fatal: &FatalFlag,
+) -> Result<(Restored, Option<StoreHandle>), StartError> {
+    let LogConfig::Disk(spool) = &config.log else {
+        return Ok((Restored::default(), None));
+    };
+    let path = spool.dir.with_file_name(STORE_FILE);
+    let (restored, builder) = store::open(&path, &config.limits, log, epoch())?;
+    Ok((restored, Some(builder.spawn(fatal.clone())?)))
 }
 
 /// Milliseconds since 1970: rises from start to start as long as the clock does.
