@@ -120,6 +120,7 @@ impl Broker {
             fatal,
             epoch,
             store: store.as_ref().map(StoreHandle::events),
+            pressure: log.pressure(),
         }));
         let workers = start_workers(&shared, senders, restored.sessions)?;
         Ok(Self {

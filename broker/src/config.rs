@@ -22,6 +22,19 @@ pub struct Config {
     pub bus: BusConfig,
     /// The node's log.
     pub log: LogConfig,
+    /// What is done while the log is full.
+    pub full: FullConfig,
+}
+
+/// What is done with publishes while the log is full. QoS 1 and 2 are never dropped silently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FullConfig {
+    /// QoS 1 and 2 publishes of 5.0 clients are answered 0x97. Else, and those of 3.x clients, they are held.
+    pub reject: bool,
+    /// QoS 0 publishes are dropped and counted. Else they are held.
+    pub drop_qos0: bool,
+    /// Bytes that one connection may add while more than half of the log is in use: beyond them, the log is full for it.
+    pub client_share_bytes: u64,
 }
 
 /// Where the log stands.
@@ -130,6 +143,16 @@ impl Default for BusConfig {
     }
 }
 
+impl Default for FullConfig {
+    fn default() -> Self {
+        Self {
+            reject: false,
+            drop_qos0: false,
+            client_share_bytes: (KIB * KIB) as u64,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -141,6 +164,7 @@ impl Default for Config {
             log: LogConfig::Memory {
                 max_bytes: 64 * KIB * KIB,
             },
+            full: FullConfig::default(),
         }
     }
 }

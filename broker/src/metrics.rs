@@ -29,6 +29,10 @@ pub const BYTES_RECEIVED: &str = "forebay_received_bytes_total";
 pub const BYTES_SENT: &str = "forebay_sent_bytes_total";
 /// Publishes accepted, by QoS.
 pub const PUBLISHES: &str = "forebay_publishes_received_total";
+/// Publishes of QoS 1 and 2 that were answered 0x97 because the log is full.
+pub const PUBLISHES_REJECTED: &str = "forebay_publishes_rejected_total";
+/// Publishes of QoS 0 that were dropped because the log is full.
+pub const PUBLISHES_DROPPED: &str = "forebay_publishes_dropped_total";
 /// Messages queued for subscribers.
 pub const DELIVERIES: &str = "forebay_deliveries_total";
 /// Messages that a subscriber did not get, by reason.
@@ -92,6 +96,11 @@ pub fn describe() {
     describe_counter!(BYTES_RECEIVED, Unit::Bytes, "Bytes read from clients");
     describe_counter!(BYTES_SENT, Unit::Bytes, "Bytes written to clients");
     describe_counter!(PUBLISHES, "Publishes accepted, by QoS");
+    describe_counter!(
+        PUBLISHES_REJECTED,
+        "QoS 1 and 2 publishes answered 0x97: the log is full"
+    );
+    describe_counter!(PUBLISHES_DROPPED, "QoS 0 publishes dropped: the log is full");
     describe_counter!(DELIVERIES, "Messages queued for subscribers");
     describe_counter!(
         DELIVERIES_DROPPED,
@@ -195,6 +204,8 @@ pub(crate) struct WorkerMetrics {
     pub bytes_received: Counter,
     pub bytes_sent: Counter,
     pub connects_refused: Counter,
+    pub publishes_rejected: Counter,
+    pub publishes_dropped: Counter,
     pub deliveries: Counter,
     pub dropped_qos0: Counter,
     pub dropped_full: Counter,
@@ -221,6 +232,8 @@ impl WorkerMetrics {
             bytes_received: counter!(BYTES_RECEIVED),
             bytes_sent: counter!(BYTES_SENT),
             connects_refused: counter!(CONNECTS_REFUSED),
+            publishes_rejected: counter!(PUBLISHES_REJECTED),
+            publishes_dropped: counter!(PUBLISHES_DROPPED),
             deliveries: counter!(DELIVERIES),
             dropped_qos0: dropped("qos0"),
             dropped_full: dropped("queue_full"),

@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "front/full.rs"]
+mod full;
 #[path = "front/kept.rs"]
 mod kept;
 #[path = "front/support.rs"]

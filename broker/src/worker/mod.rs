@@ -4,6 +4,7 @@
 mod acks;
 mod attach;
 mod backlog;
+mod full;
 mod mailbox;
 mod publish;
 mod restore;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
+use crate::spool::Pressure;
 use crate::store::{KeptSession, TakeEvents};
 
 /// Bytes that a worker reads at once, for whichever connection has something.
@@ -76,6 +78,8 @@ pub(crate) struct Parts {
     pub epoch: u64,
     /// Who is told what happened to messages of kept sessions; `None` when nothing is kept over a restart.
     pub store: Option<Arc<dyn TakeEvents>>,
+    /// How full the log is.
+    pub pressure: Arc<Pressure>,
 }
 
 /// What all workers of a broker share.
@@ -89,6 +93,7 @@ pub(crate) struct Shared {
     pub fatal: FatalFlag,
     pub epoch: u64,
     pub store: Option<Arc<dyn TakeEvents>>,
+    pub pressure: Arc<Pressure>,
     /// All below this sequence of the log is done for the sink, as far as it has saved that.
     pub delivered: Arc<AtomicU64>,
     pub started: Instant,
@@ -114,6 +119,7 @@ impl Shared {
             fatal: parts.fatal,
             epoch: parts.epoch,
             store: parts.store,
+            pressure: parts.pressure,
             delivered: Arc::default(),
             ready: AtomicUsize::new(0),
             started: Instant::now(),

@@ -55,9 +55,11 @@ impl State {
             &class,
             &publish,
         );
+        if !self.is_within_share(at, bytes) {
+            return self.no_room(at, publish, true);
+        }
         if !self.make_room(bytes) {
-            self.stand_in_line(at);
-            return Ok(Taken::Held);
+            return self.no_room(at, publish, false);
         }
         let (now_ms, worker) = (self.now_ms, self.id);
         let Some(slot) = self.slot(at) else {
@@ -80,6 +82,7 @@ impl State {
             }),
         };
         let index = self.accept(&from, &class, &publish);
+        self.count_share(at, bytes);
         if let (Some(ticket), Some(index)) = (ticket, index) {
             self.owed.push(Owed {
                 slot: at.slot,
@@ -93,7 +96,7 @@ impl State {
     }
 
     /// The connection is woken when there is room.
-    fn stand_in_line(&mut self, at: SessionRef) {
+    pub(super) fn stand_in_line(&mut self, at: SessionRef) {
         if let Some(slot) = self.slot(at)
             && !std::mem::replace(&mut slot.in_line, true)
         {

@@ -36,8 +36,8 @@ impl State {
         let Some(slot) = self.slot(at) else { return held };
         let paused = full && slot.stored;
         slot.held = held || paused;
-        if paused && !std::mem::replace(&mut slot.in_line, true) {
-            self.paused.push(at);
+        if paused {
+            self.pause(at);
         }
         held || paused
     }

@@ -12,6 +12,7 @@ use slab::Slab;
 use super::Shared;
 use super::acks::{Acks, Owed};
 use super::backlog::Backlog;
+use super::full::Share;
 use super::mailbox::Delivery;
 use super::restore::Since;
 use super::timers::Timers;
@@ -53,6 +54,8 @@ pub(super) struct Slot {
     pub in_line: bool,
     /// The log knows of it as a kept session.
     pub stored: bool,
+    /// What it added to a log that is more than half full.
+    pub share: Option<Box<Share>>,
 }
 
 /// The session's way to its connection's task.
@@ -215,6 +218,7 @@ impl Slot {
             held: false,
             in_line: false,
             stored: false,
+            share: None,
         }
     }
 

@@ -483,6 +483,15 @@ impl Client {
         }
     }
 
+    /// What comes within `time`, if anything.
+    pub fn try_receive(&mut self, time: Duration) -> Option<Received> {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut byte = [0];
+        let came = matches!(self.stream.peek(&mut byte), Ok(1)) || !self.read.is_empty();
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        came.then(|| self.receive())
+    }
+
     /// Nothing comes for a while.
     pub fn expect_silence(&mut self, time: Duration) {
         self.stream.set_read_timeout(Some(time)).unwrap();
