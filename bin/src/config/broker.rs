@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use forebay_broker::config::{BusConfig, Config, Limits, ListenerConfig};
+use forebay_broker::config::{BusConfig, Config, FullConfig, Limits, ListenerConfig};
 
 use super::fault::Faults;
 use super::reader::Section;
@@ -39,15 +39,21 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
     };
     let data_dir = PathBuf::from(node.text("data_dir"));
     let anonymous = read_auth(root);
+    let spool = read_spool(root);
     let config = Config {
         node_id: id,
         workers,
         listeners: read_listeners(root, anonymous, notices),
         limits: read_limits(root),
         bus: read_bus(root),
+        full: FullConfig {
+            reject: spool.reject,
+            drop_qos0: spool.drop_qos0,
+            client_share_bytes: spool.client_share_bytes,
+        },
         ..Config::default()
     };
-    (config, data_dir, read_spool(root))
+    (config, data_dir, spool)
 }
 
 /// Adds what the broker itself finds wrong, at the place of the key that each fault names first.
