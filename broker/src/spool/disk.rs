@@ -56,11 +56,10 @@ impl DiskReader {
         Self { fs, dir, at: None }
     }
 
-    /// The group that holds `sequence`, or the next one when that is lost; `None` at the end.
-    pub fn read(&mut self, index: &dyn Index, sequence: u64) -> Result<Option<Group>, LogError> {
-        let mut next = sequence;
-        while let Some(place) = index.find(next) {
-            let step = self.step(index, &place, &mut next);
+    /// The group that holds `next`; when that is lost `next` goes on behind what is lost. `None` at the end.
+    pub fn read(&mut self, index: &dyn Index, next: &mut u64) -> Result<Option<Group>, LogError> {
+        while let Some(place) = index.find(*next) {
+            let step = self.step(index, &place, next);
             match step.map_err(|error| self.error(&place, &error))? {
                 Step::Group(group) => return Ok(Some(group)),
                 Step::On => {}

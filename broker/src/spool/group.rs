@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Position;
 use super::fields::{Fields, Magic, magic, put_crc};
+use super::{Entry, Position};
 use crate::bus::Chunk;
 
 /// Groups begin on multiples of this: a sector that was acknowledged is never written again.
@@ -132,6 +132,16 @@ impl Group {
             chunks.push(chunk);
         }
         (records == header.records).then_some(Self { header, chunks })
+    }
+
+    /// Its chunks with their positions.
+    pub fn entries(self) -> impl Iterator<Item = Entry> {
+        let Position { epoch, mut sequence } = self.header.first;
+        self.chunks.into_iter().map(move |chunk| {
+            let first = Position { epoch, sequence };
+            sequence += u64::from(chunk.count());
+            Entry { first, chunk }
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod disk;
 mod fields;
 pub mod fs;
 pub mod group;
+mod inspect;
 mod log;
 pub mod memory;
 mod metrics;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use crate::bus::Chunk;
 pub use damage::Damage;
+pub use inspect::{CursorView, Entries, Inspection, SegmentView, inspect, open_read_only};
 pub use log::Log;
 pub use open::{OpenError, Spool, open};
 pub use pressure::Pressure;

@@ -12,7 +12,7 @@ use super::reader::SpoolReader;
 use super::recovery::{Plan, Recovery, Survey, survey};
 use super::segment::{self, SegmentHeader};
 use super::shared::{Hold, Mark, Segment, Shared, State, now_ms};
-use super::upkeep::{FILL_BYTES, MAKING, Upkeep};
+use super::upkeep::{FILL_BYTES, MAKING, TICK, Upkeep};
 use super::writer::{Keeper, SpoolWriter, Target, salt};
 use super::{LogError, LogStatus, Pressure, SpoolConfig};
 
@@ -61,7 +61,7 @@ pub fn open(
     fs: Arc<dyn Fs>,
 ) -> Result<(SpoolWriter, Spool, Recovery), OpenError> {
     let opened = prepare(config, epoch_floor, fs)?;
-    let upkeep = Upkeep::new(Arc::clone(&opened.shared));
+    let upkeep = Upkeep::new(Arc::clone(&opened.shared), TICK);
     let thread = std::thread::Builder::new()
         .name("spool-upkeep".to_owned())
         .spawn(move || upkeep.run())
@@ -77,7 +77,7 @@ pub(super) fn open_inline(
     fs: Arc<dyn Fs>,
 ) -> Result<(SpoolWriter, Spool, Recovery), OpenError> {
     let opened = prepare(config, epoch_floor, fs)?;
-    let upkeep = Upkeep::new(Arc::clone(&opened.shared));
+    let upkeep = Upkeep::new(Arc::clone(&opened.shared), std::time::Duration::ZERO);
     Ok(opened.finish(Keeper::Inline(upkeep)))
 }
 
@@ -103,12 +103,13 @@ fn prepare(config: &SpoolConfig, epoch_floor: u64, fs: Arc<dyn Fs>) -> Result<Op
     let path = dir.join("lock");
     let lock = fs.lock(&path).map_err(OpenError::io(&path))?;
     let lock = lock.ok_or(OpenError::Locked { path })?;
-    let survey = survey(config, &*fs)?;
-    let mut plan = survey.plan(config, &*fs)?;
+    let survey = survey(dir, &*fs)?;
+    let mut plan = survey.plan(dir, &*fs)?;
     let epoch = now_ms().max(plan.last_epoch + 1).max(epoch_floor);
     let (target, offset, segment) = begin(config, &*fs, &survey, &plan, epoch)?;
     clean(config, &*fs, &survey, &plan, target.number)?;
     cut(config, &*fs, &mut plan)?;
+    save_cursors(config, &*fs, &survey)?;
     let recovery = Recovery {
         epoch,
         next_sequence: plan.next_sequence,
@@ -284,6 +285,19 @@ fn cut(config: &SpoolConfig, fs: &dyn Fs, plan: &mut Plan) -> Result<(), OpenErr
     };
     done().map_err(OpenError::io(&path))?;
     (last.size, last.filled) = (last.used, last.used);
+    Ok(())
+}
+
+/// Writes each cursor again: the last save of the run before may stand in the page cache only, and what is below a
+/// cursor is released.
+fn save_cursors(config: &SpoolConfig, fs: &dyn Fs, survey: &Survey) -> Result<(), OpenError> {
+    for (name, cursor) in &survey.cursors {
+        let saved = || {
+            let (mut file, _) = CursorFile::open(fs, &config.dir, name)?;
+            file.save(cursor.epoch, cursor.sequence, &cursor.state)
+        };
+        saved().map_err(OpenError::io(&cursor::path(&config.dir, name)))?;
+    }
     Ok(())
 }
 

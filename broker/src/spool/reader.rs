@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cursor::CursorFile;
 use super::disk::DiskReader;
 use super::shared::{Shared, State};
-use super::{Entry, LogError, LogReader, LogScan, Position};
+use super::{Entry, LogError, LogReader, LogScan};
 
 /// One consumer.
 #[derive(Debug)]
@@ -65,18 +65,12 @@ impl Follow {
             if self.next < oldest {
                 return Err(LogError::NotInLog { sequence: self.next });
             }
-            let Some(group) = self.disk.read(&*self.shared, self.next)? else {
+            let Some(group) = self.disk.read(&*self.shared, &mut self.next)? else {
                 return Ok(None);
             };
-            let Position { epoch, mut sequence } = group.header.first;
-            for chunk in group.chunks {
-                let first = Position { epoch, sequence };
-                sequence += u64::from(chunk.count());
-                let entry = Entry { first, chunk };
-                if entry.end() > self.next {
-                    self.ready.push_back(entry);
-                }
-            }
+            let next = self.next;
+            self.ready
+                .extend(group.entries().filter(|entry| entry.end() > next));
         }
         let entry = self.ready.pop_front();
         self.next = entry.as_ref().map_or(self.next, Entry::end);

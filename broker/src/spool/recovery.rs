@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use super::SpoolConfig;
+use super::Position;
 use super::cursor::{self, Cursor, Found};
 use super::damage::Damage;
 use super::fs::{Fs, Mode};
@@ -57,14 +57,25 @@ pub(super) struct Survey {
 
 /// A group that stands in a segment.
 #[derive(Debug, Clone, Copy)]
-struct Spot {
-    offset: u64,
-    end_offset: u64,
-    first: u64,
-    end: u64,
-    epoch: u64,
-    durable_before: u64,
-    written_ms: u64,
+pub(super) struct Spot {
+    pub offset: u64,
+    pub end_offset: u64,
+    pub first: u64,
+    pub end: u64,
+    /// Epoch of its records, and of the run that wrote it here.
+    pub position_epoch: u64,
+    pub epoch: u64,
+    pub durable_before: u64,
+    pub written_ms: u64,
+}
+
+impl Spot {
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.position_epoch,
+            sequence: self.first,
+        }
+    }
 }
 
 /// What is to be done.
@@ -82,11 +93,11 @@ pub(super) struct Plan {
 }
 
 /// Looks at all that is in the folder.
-pub(super) fn survey(config: &SpoolConfig, fs: &dyn Fs) -> Result<Survey, OpenError> {
+pub(super) fn survey(dir: &Path, fs: &dyn Fs) -> Result<Survey, OpenError> {
     let mut survey = Survey::default();
     let mut heads = Vec::new();
-    for (name, size) in fs.list(&config.dir).map_err(OpenError::io(&config.dir))? {
-        let path = config.dir.join(&name);
+    for (name, size) in fs.list(dir).map_err(OpenError::io(dir))? {
+        let path = dir.join(&name);
         if let Some(number) = segment::number(&name) {
             let file = fs.open(&path, Mode::Read).map_err(OpenError::io(&path))?;
             let head = SegmentHeader::read(&*file, number).map_err(OpenError::io(&path))?;
@@ -118,13 +129,13 @@ pub(super) fn survey(config: &SpoolConfig, fs: &dyn Fs) -> Result<Survey, OpenEr
 
 impl Survey {
     /// The highest cursor, 0 without one.
-    fn greatest_cursor(&self) -> u64 {
+    pub fn greatest_cursor(&self) -> u64 {
         self.cursors.iter().map(|(_, c)| c.sequence).max().unwrap_or(0)
     }
 
     /// Decides what becomes of each place. Only the last segment that holds groups is read; in those before it the
     /// header of the next one is the claim that all is durable, and they are checked when they are read.
-    pub fn plan(&self, config: &SpoolConfig, fs: &dyn Fs) -> Result<Plan, OpenError> {
+    pub fn plan(&self, dir: &Path, fs: &dyn Fs) -> Result<Plan, OpenError> {
         let mut plan = Plan::default();
         let cursor = self.greatest_cursor();
         let epochs = self.known.iter().map(|known| known.header.epoch);
@@ -134,7 +145,7 @@ impl Survey {
         let mut claim = 0; // what the headers of the segments above say
         let mut due = 0;
         while let Some(known) = top.checked_sub(1).and_then(|at| self.known.get(at)) {
-            let path = segment::path(&config.dir, known.header.number);
+            let path = segment::path(dir, known.header.number);
             let (mut walk, spots) = scan(&path, known, fs).map_err(OpenError::io(&path))?;
             due = known.header.first;
             if spots.is_empty() {
@@ -250,7 +261,7 @@ fn unread(known: &Known) -> Segment {
 }
 
 /// All good groups of a segment that can be of the log, by place.
-fn scan(path: &Path, known: &Known, fs: &dyn Fs) -> io::Result<(Walk, Vec<Spot>)> {
+pub(super) fn scan(path: &Path, known: &Known, fs: &dyn Fs) -> io::Result<(Walk, Vec<Spot>)> {
     let mut walk = Walk::new(fs.open(path, Mode::Read)?, known.header.number, known.header.salt)?;
     let mut spots = Vec::new();
     let mut at = DATA_START;
@@ -267,6 +278,7 @@ fn scan(path: &Path, known: &Known, fs: &dyn Fs) -> io::Result<(Walk, Vec<Spot>)
             end_offset: at,
             first: header.first.sequence,
             end: header.end(),
+            position_epoch: header.first.epoch,
             epoch: header.epoch,
             durable_before: header.durable_before,
             written_ms: header.written_ms,

@@ -16,7 +16,7 @@ pub(super) const FILL_BYTES: u64 = 1 << 20;
 const PACE: Duration = Duration::from_millis(5);
 
 /// Rest of one who has nothing to do, and time until a disk without room is tried again.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// The file that is made ahead, before it has its number.
 pub(super) const MAKING: &str = "making.tmp";
@@ -27,6 +27,7 @@ pub(super) struct Upkeep {
     making: Option<Making>,
     /// The disk had no room: not tried again before.
     retry_at: Option<Instant>,
+    retry_after: Duration,
 }
 
 /// A segment that is being filled with zeros.
@@ -49,11 +50,13 @@ enum Job {
 }
 
 impl Upkeep {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// A disk without room is tried again after `retry_after`.
+    pub fn new(shared: Arc<Shared>, retry_after: Duration) -> Self {
         Self {
             shared,
             making: None,
             retry_at: None,
+            retry_after,
         }
     }
 
@@ -219,7 +222,7 @@ impl Upkeep {
         if was_making && let Err(error) = removed {
             tracing::warn!(%error, "a segment that was begun can't be removed");
         }
-        self.retry_at = Some(Instant::now() + TICK);
+        self.retry_at = Some(Instant::now() + self.retry_after);
         let free = self.shared.fs.free_bytes(&self.shared.config.dir).unwrap_or(0);
         let mut state = self.shared.lock();
         if state.no_room.is_none() {

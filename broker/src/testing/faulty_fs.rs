@@ -136,6 +136,14 @@ impl FaultyFs {
         self.world().fuse = Some(operations);
     }
 
+    /// All operations work from now on.
+    pub fn mend(&self) {
+        let mut world = self.world();
+        world.fuse = None;
+        world.fail_sync = false;
+        world.no_room = false;
+    }
+
     /// Names of the files, in order.
     pub fn names(&self) -> Vec<String> {
         self.world().names.keys().cloned().collect()
