@@ -8,6 +8,7 @@ use anyhow::Context;
 use forebay_broker::auth::ListenerRules;
 use forebay_broker::classify::{Classify, NoRoutes};
 use forebay_broker::fatal::FatalFlag;
+use forebay_broker::spool::Log;
 use forebay_broker::{Broker, StartError};
 use forebay_sink::{Sink, SinkHandle, Wiring};
 
@@ -46,7 +47,7 @@ impl Node {
                     reports: broker.reports(),
                     delivered: None,
                     end: Some(Box::new(move || log.status().durable_sequence)),
-                    durable: false,
+                    durable: matches!(broker.log(), Log::Disk(_)),
                     fatal: broker.fatal(),
                 };
                 let sink = Sink::start(config.clone(), routes, wiring);

@@ -82,6 +82,16 @@ fn refused(key: &str, error: &KafkaError) -> Fault {
     )
 }
 
+/// What the producer for topics that may fail is told: its records go one at a time, so that none waits for a next one.
+pub(crate) fn producer_apart(config: &SinkConfig) -> ClientConfig {
+    let mut client = producer(config);
+    for name in LINGER {
+        client.remove(name);
+    }
+    client.set("linger.ms", "0");
+    client
+}
+
 /// What a producer is told. `max_record_bytes` is what the client may hold in one record; Kafka's own limit decides.
 pub(crate) fn producer(config: &SinkConfig) -> ClientConfig {
     // Above what the pump lets be on its way, records of stuck partitions among it: a full queue would hold up all.

@@ -83,7 +83,10 @@ impl Sink {
         let topics = Keeper::start(&config).map_err(StartError::Thread)?;
         let shared = Arc::new(Shared::new());
         let parts = Parts {
-            producers: Box::new(KafkaProducers(properties::producer(&config))),
+            producers: Box::new(KafkaProducers {
+                config: properties::producer(&config),
+                apart: properties::producer_apart(&config),
+            }),
             config: Arc::new(config),
             routes,
             node_id: wiring.node_id,

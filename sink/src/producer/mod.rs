@@ -72,22 +72,27 @@ pub(crate) trait Producer: Send {
 
 /// Makes producers, each with a new identity at the brokers.
 pub(crate) trait Producers: Send {
-    /// A new producer.
-    fn create(&mut self) -> Result<Box<dyn Producer>, String>;
+    /// A new producer; `apart`: for topics that may fail, whose records go one at a time.
+    fn create(&mut self, apart: bool) -> Result<Box<dyn Producer>, String>;
 }
 
 /// Makes producers of rdkafka.
 #[derive(Debug)]
-pub(crate) struct KafkaProducers(pub(crate) ClientConfig);
+pub(crate) struct KafkaProducers {
+    /// What the producer of all that flows is told.
+    pub(crate) config: ClientConfig,
+    /// What the one apart is told.
+    pub(crate) apart: ClientConfig,
+}
 
 impl Producers for KafkaProducers {
-    fn create(&mut self) -> Result<Box<dyn Producer>, String> {
+    fn create(&mut self, apart: bool) -> Result<Box<dyn Producer>, String> {
+        let config = if apart { &self.apart } else { &self.config };
         let inbox = Arc::new(Mutex::new(Events::default()));
         let context = Context {
             inbox: Arc::clone(&inbox),
         };
-        let producer: BaseProducer<Context> = self
-            .0
+        let producer: BaseProducer<Context> = config
             .create_with_context(context)
             .map_err(|error| error.to_string())?;
         Ok(Box::new(KafkaProducer { producer, inbox }))

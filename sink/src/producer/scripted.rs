@@ -61,7 +61,7 @@ impl Kafka {
 pub(crate) struct FakeProducers(pub(crate) Arc<Mutex<Kafka>>);
 
 impl Producers for FakeProducers {
-    fn create(&mut self) -> Result<Box<dyn Producer>, String> {
+    fn create(&mut self, _apart: bool) -> Result<Box<dyn Producer>, String> {
         self.0.lock().unwrap().producers += 1;
         Ok(Box::new(FakeProducer {
             kafka: Arc::clone(&self.0),

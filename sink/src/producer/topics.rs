@@ -1,9 +1,10 @@
 //! Asks Kafka for topics: whether they are there, with how many partitions, and makes them where that is wanted. Its
 //! calls block, so that it has a thread of its own; the pump asks and looks for answers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -16,6 +17,8 @@ use crate::config::SinkConfig;
 use crate::properties;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after which a topic's limits are read again.
+const DESCRIBE_AGAIN: Duration = Duration::from_secs(300);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was found out about a topic.
@@ -65,9 +68,10 @@ impl Keeper {
                 .create_topics
                 .then_some((config.partitions, config.replication)),
             consumer: None,
+            admin: None,
             found,
             max_packet_bytes: config.max_packet_bytes,
-            described: Vec::new(),
+            described: HashMap::new(),
         };
         std::thread::Builder::new()
             .name("forebay-topics".to_owned())
@@ -114,9 +118,11 @@ struct Worker {
     create: Option<(u32, u16)>,
     /// A consumer asks, because a producer's question makes brokers create the topic with their own defaults.
     consumer: Option<BaseConsumer<Quiet>>,
+    admin: Option<AdminClient<Quiet>>,
     found: SyncSender<Answer>,
     max_packet_bytes: usize,
-    described: Vec<Arc<str>>,
+    /// Topics whose limits were read, and when.
+    described: HashMap<Arc<str>, Instant>,
 }
 
 impl Worker {
@@ -133,9 +139,11 @@ impl Worker {
                     return;
                 }
             }
-            if ready && !self.described.contains(&topic) {
-                self.described.push(Arc::clone(&topic));
-                if let Some(max) = self.describe(&topic)
+            let read = self.described.get(&topic);
+            if ready && read.is_none_or(|at| at.elapsed() > DESCRIBE_AGAIN) {
+                let first = read.is_none();
+                self.described.insert(Arc::clone(&topic), Instant::now());
+                if let Some(max) = self.describe(&topic, first)
                     && self.found.send((topic, Finding::MaxMessageBytes(max))).is_err()
                 {
                     return;
@@ -224,18 +232,23 @@ impl Worker {
     }
 
     fn admin<T>(
-        &self,
+        &mut self,
         run: impl FnOnce(&AdminClient<Quiet>, &AdminOptions) -> Result<T, KafkaError>,
     ) -> Result<T, KafkaError> {
-        let admin = AdminClient::from_config_and_context(&self.client, Quiet)?;
+        let admin = match self.admin.take() {
+            Some(admin) => admin,
+            None => AdminClient::from_config_and_context(&self.client, Quiet)?,
+        };
         let options = AdminOptions::new()
             .request_timeout(Some(ADMIN_TIMEOUT))
             .operation_timeout(Some(ADMIN_TIMEOUT));
-        run(&admin, &options)
+        let result = run(&admin, &options);
+        self.admin = Some(admin);
+        result
     }
 
-    /// Reads what the topic promises and warns where that is less than Forebay's own promise.
-    fn describe(&self, topic: &str) -> Option<usize> {
+    /// Reads what the topic promises and, the first time, warns where that is less than Forebay's own promise.
+    fn describe(&mut self, topic: &str, first: bool) -> Option<usize> {
         let described = self.admin(|admin, _| {
             let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
             block_on(admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options))?
@@ -249,6 +262,10 @@ impl Worker {
         };
         let config = configs.into_iter().next()?.ok()?;
         let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
+        let max = value("max.message.bytes").and_then(|max| max.parse().ok());
+        if !first {
+            return max;
+        }
         if value("min.insync.replicas").as_deref() == Some("1") && self.replicas(topic) > 1 {
             tracing::warn!(
                 topic,
@@ -261,7 +278,7 @@ impl Worker {
                 "unclean.leader.election.enable is true: Kafka itself may lose records that were acknowledged"
             );
         }
-        let max: usize = value("max.message.bytes")?.parse().ok()?;
+        let max: usize = max?;
         if max < self.max_packet_bytes {
             tracing::warn!(
                 topic,

@@ -1,5 +1,6 @@
 //! The cursor: how far the log may be released, and what of that is saved.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Pump;
@@ -43,6 +44,9 @@ impl Pump {
     /// Goes on where the last run has left off: all topics where most were, those that were not so far behind them.
     pub(super) fn restore(&mut self) {
         let begin = self.parts.reader.begin();
+        if let Some(delivered) = &self.parts.delivered {
+            delivered.store(begin, Ordering::Release);
+        }
         let state = CursorState::decode(self.parts.reader.state());
         let lowest = |state: &CursorState| state.topics.iter().flat_map(|(_, from)| from).copied().min();
         let state = state.filter(|state| {
@@ -91,7 +95,7 @@ impl Pump {
         done.map_err(|error| error.to_string())?;
         self.cursor.committed = low;
         if let Some(delivered) = &self.parts.delivered {
-            delivered.store(low, std::sync::atomic::Ordering::Release);
+            delivered.store(low, Ordering::Release);
         }
         Ok(())
     }

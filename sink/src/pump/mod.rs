@@ -273,6 +273,16 @@ impl Pump {
 
     /// Leaves everything behind as it stands.
     fn finish(&mut self) -> Result<(), String> {
+        // What waits for a topic that takes nothing is no reason to send again what stands behind it.
+        for at in 0..self.table.len() {
+            if self
+                .table
+                .get(at)
+                .is_some_and(|topic| topic.state != State::Ready)
+            {
+                self.park(at);
+            }
+        }
         self.finish_turn()?;
         self.commit()?;
         self.save(true);
@@ -453,7 +463,7 @@ impl Pump {
         if link.producer.is_some() || now < link.create_at {
             return;
         }
-        let made = self.parts.producers.create();
+        let made = self.parts.producers.create(via == Via::Side);
         let link = self.link(via);
         match made {
             Ok(producer) => {

@@ -31,6 +31,9 @@ impl Pump {
         );
         self.metrics.recoveries.increment(1);
         let lanes = self.lanes_of(via);
+        if via == Via::Main {
+            self.trip(&failures);
+        }
         let mut again = 0;
         // Newest first: a lane's own suspects are judged before it is rewound.
         for failure in &failures {
@@ -160,6 +163,34 @@ impl Pump {
         }
     }
 
+    /// Topics that again and again fail by themselves leave the producer of the others.
+    fn trip(&mut self, failures: &[Failure]) {
+        let mut tripped = Vec::new();
+        for failure in failures {
+            let class = classify(failure.code);
+            let own = matches!(class, Class::Retry | Class::Config) && !follows(failure.code);
+            let topic = self.lanes.get(failure.lane).map(|state| state.topic);
+            if let Some(at) = topic.filter(|at| own && !tripped.contains(at)) {
+                tripped.push(at);
+            }
+        }
+        // Where all fail, none is to blame.
+        if tripped.len() > 3 {
+            return;
+        }
+        for at in tripped {
+            let now = self.now;
+            if let Some(topic) = self.table.get_mut(at)
+                && topic.trips(now)
+            {
+                tracing::warn!(
+                    topic = &*topic.name,
+                    "it fails again and again: it gets a producer apart from the others"
+                );
+            }
+        }
+    }
+
     fn move_aside(&mut self, at: usize) {
         if let Some(topic) = self.table.get_mut(at) {
             topic.via = Via::Side;
@@ -195,14 +226,15 @@ impl Pump {
 
 /// The failure that the others followed from: those are only given up or thrown away.
 fn cause(failures: &[Failure]) -> Option<Failure> {
-    let follows = |code: Code| {
-        matches!(
-            code,
-            Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee
-        )
-    };
     let cause = failures.iter().find(|failure| !follows(failure.code));
     cause.or(failures.first()).copied()
+}
+
+fn follows(code: Code) -> bool {
+    matches!(
+        code,
+        Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee
+    )
 }
 
 fn remedy(code: Code) -> &'static str {

@@ -10,6 +10,10 @@ use super::Delivery;
 use super::behind::Behind;
 use crate::route::Routes;
 
+/// Replacements of the main producer that a topic may cause, and the time after which they are forgotten.
+const TRIPS: u32 = 3;
+const TRIPS_WITHIN: Duration = Duration::from_secs(60);
+
 /// Which of the two producers serves a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
@@ -61,6 +65,8 @@ pub(super) struct Topic {
     pub(super) stuck_since: Option<Instant>,
     /// That is so for too long.
     pub(super) undeliverable: bool,
+    /// How often it had the main producer replaced, and when last.
+    trips: (u32, Option<Instant>),
     /// Refusals in a row.
     pub(super) failures: u32,
     /// Records that arrived up to this time, in milliseconds since 1970, are sent without it.
@@ -91,6 +97,7 @@ impl Topic {
             asked: false,
             stuck_since: None,
             undeliverable: false,
+            trips: (0, None),
             failures: 0,
             untimed_until: 0,
             timestamp_refusals: 0,
@@ -107,6 +114,20 @@ impl Topic {
     /// Whether what it has missed can be brought to it.
     pub(super) fn can_join(&self) -> bool {
         self.state == State::Ready || self.undeliverable
+    }
+
+    /// It had the producer of all that flows replaced, for no fault of a record. True when it did so too often: it is
+    /// served apart, until it has taken a record there.
+    pub(super) fn trips(&mut self, now: Instant) -> bool {
+        let (count, last) = self.trips;
+        let recent = last.is_some_and(|last| now - last < TRIPS_WITHIN);
+        self.trips = (if recent { count + 1 } else { 1 }, Some(now));
+        if self.trips.0 <= TRIPS {
+            return false;
+        }
+        self.via = Via::Side;
+        self.failures = self.failures.max(1);
+        true
     }
 
     /// It took records, or will.

@@ -7,5 +7,7 @@
 )]
 
 mod delivery;
+mod drain;
+mod durable;
 mod faults;
 mod support;

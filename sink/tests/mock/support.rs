@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_broker::bus::{ChunkBuilder, Outcome, Report, Reports};
-use forebay_broker::classify::{Classify, Level, Publisher};
+use forebay_broker::classify::{Class, Classify, Level, Publisher};
 use forebay_broker::codec::QoS;
 use forebay_broker::fatal::FatalFlag;
 use forebay_broker::record::{PublishRecord, Record};
-use forebay_broker::spool::{LogWriter, memory};
+use forebay_broker::spool::fs::RealFs;
+use forebay_broker::spool::{self, Log, LogWriter, SpoolConfig, memory};
 use forebay_sink::{RouteConfig, Routes, Sink, SinkConfig, SinkHandle, Wiring, compile};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -26,9 +27,12 @@ pub struct Bench {
     pub cluster: Cluster,
     pub routes: Arc<Routes>,
     pub handle: SinkHandle,
-    pub log: memory::MemoryLog,
+    pub log: Log,
+    config: SinkConfig,
+    /// Where the log is, when it is on disk.
+    dir: Option<tempfile::TempDir>,
     pub fatal: FatalFlag,
-    writer: memory::MemoryWriter,
+    writer: Option<Box<dyn LogWriter>>,
     reports: Reports,
     builder: ChunkBuilder,
     number: u64,
@@ -65,6 +69,63 @@ pub fn route(filter: &str, topic: &str) -> RouteConfig {
     }
 }
 
+/// A publish at QoS 1, of a known time.
+pub fn record<'a>(class: &Class, client_id: &'a str, topic: &'a str, payload: &'a [u8]) -> PublishRecord<'a> {
+    PublishRecord {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        level: class.level,
+        packet_id: 1,
+        arrival_ms: 1_763_722_800_000,
+        generation: class.generation,
+        routes: class.routes.clone(),
+        client_id,
+        matched: None,
+        username: None,
+        topic,
+        properties: None,
+        payload,
+    }
+}
+
+fn open(dir: &std::path::Path) -> (Box<dyn LogWriter>, Log) {
+    let config = SpoolConfig {
+        dir: dir.join("spool"),
+        max_bytes: 256 << 20,
+        segment_bytes: 4 << 20,
+        tail_bytes: 1 << 20,
+    };
+    // The last run's threads may take a moment to let go of the lock.
+    let until = Instant::now() + SOON;
+    loop {
+        match spool::open(&config, 0, Arc::new(RealFs)) {
+            Ok((writer, log, _)) => return (Box::new(writer), Log::Disk(log)),
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn start(
+    config: &SinkConfig,
+    routes: &Arc<Routes>,
+    log: &Log,
+    reports: &Reports,
+    fatal: &FatalFlag,
+) -> SinkHandle {
+    let wiring = Wiring {
+        node_id: "node".to_owned(),
+        epoch: log.epoch(),
+        reader: log.reader("kafka").unwrap(),
+        reports: reports.clone(),
+        delivered: None,
+        end: None,
+        durable: matches!(log, Log::Disk(_)),
+        fatal: fatal.clone(),
+    };
+    Sink::start(config.clone(), Arc::clone(routes), wiring).unwrap()
+}
+
 /// A cluster of one broker with these topics.
 pub fn cluster(topics: &[(&str, i32)]) -> Cluster {
     let cluster = MockCluster::new(1).unwrap();
@@ -75,7 +136,37 @@ pub fn cluster(topics: &[(&str, i32)]) -> Cluster {
 }
 
 impl Bench {
+    /// Over a log in memory.
     pub fn new(cluster: Cluster, routes: Vec<RouteConfig>, change: impl FnOnce(&mut SinkConfig)) -> Self {
+        let (writer, log) = memory::open(7, 64 * 1024 * 1024);
+        Self::over(
+            cluster,
+            routes,
+            change,
+            (Box::new(writer), Log::Memory(log)),
+            None,
+        )
+    }
+
+    /// Over a spool on disk, with a quarantine beside it.
+    pub fn durable(cluster: Cluster, routes: Vec<RouteConfig>, change: impl FnOnce(&mut SinkConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = dir.path().join("quarantine");
+        let log = open(dir.path());
+        let change = |config: &mut SinkConfig| {
+            config.quarantine_dir = Some(quarantine);
+            change(config);
+        };
+        Self::over(cluster, routes, change, log, Some(dir))
+    }
+
+    fn over(
+        cluster: Cluster,
+        routes: Vec<RouteConfig>,
+        change: impl FnOnce(&mut SinkConfig),
+        (writer, log): (Box<dyn LogWriter>, Log),
+        dir: Option<tempfile::TempDir>,
+    ) -> Self {
         let mut config = SinkConfig {
             properties: BTreeMap::from([("bootstrap.servers".into(), cluster.bootstrap_servers())]),
             routes,
@@ -85,27 +176,18 @@ impl Bench {
         };
         change(&mut config);
         let routes = compile(&config).unwrap();
-        let (writer, log) = memory::open(7, 64 * 1024 * 1024);
         let reports = Reports::new(1);
         let fatal = FatalFlag::default();
-        let wiring = Wiring {
-            node_id: "node".to_owned(),
-            epoch: 7,
-            reader: Box::new(log.reader()),
-            reports: reports.clone(),
-            delivered: None,
-            end: None,
-            durable: false,
-            fatal: fatal.clone(),
-        };
-        let handle = Sink::start(config, Arc::clone(&routes), wiring);
+        let handle = start(&config, &routes, &log, &reports, &fatal);
         Self {
             cluster,
             routes,
-            handle: handle.unwrap(),
+            handle,
+            config,
+            dir,
             log,
             fatal,
-            writer,
+            writer: Some(writer),
             reports,
             builder: ChunkBuilder::new(256 * 1024),
             number: 0,
@@ -120,21 +202,7 @@ impl Bench {
             username: None,
         };
         let class = self.routes.classify(publisher, topic);
-        let record = Record::Publish(PublishRecord {
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            level: class.level,
-            packet_id: 1,
-            arrival_ms: 1_763_722_800_000,
-            generation: class.generation,
-            routes: class.routes,
-            client_id,
-            matched: None,
-            username: None,
-            topic,
-            properties: None,
-            payload,
-        });
+        let record = Record::Publish(record(&class, client_id, topic, payload));
         if self.builder.push(&record).is_err() {
             self.flush();
             self.builder.push(&record).unwrap();
@@ -157,9 +225,11 @@ impl Bench {
         }
         let chunk = self.builder.finish(0, self.number);
         self.number += 1;
-        let room = self.writer.wait_room(chunk.as_bytes().len(), SOON).unwrap();
+        let writer = self.writer.as_mut().unwrap();
+        let room = writer.wait_room(chunk.as_bytes().len(), SOON).unwrap();
         assert!(room, "the log stays full: {:?}", self.handle.status());
-        self.writer.append(&chunk).unwrap();
+        writer.append(&chunk).unwrap();
+        writer.sync().unwrap();
     }
 
     /// Reports that came so far.
@@ -200,6 +270,20 @@ impl Bench {
             assert!(Instant::now() < until, "{what}: {:?}", self.handle.status());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Stops the sink within `deadline` and starts everything anew over the same log. Reports begin anew.
+    pub fn restart(&mut self, deadline: Duration) {
+        self.flush();
+        let _ = self.handle.stop(Instant::now() + deadline);
+        self.writer = None;
+        let (_, empty) = memory::open(0, 1);
+        self.log = Log::Memory(empty);
+        let (writer, log) = open(self.dir.as_ref().unwrap().path());
+        (self.writer, self.log) = (Some(writer), log);
+        (self.number, self.reports) = (0, Reports::new(1));
+        self.got.clear();
+        self.handle = start(&self.config, &self.routes, &self.log, &self.reports, &self.fatal);
     }
 
     /// Stops the sink; what it could not deliver.

@@ -206,3 +206,36 @@ fn an_end_in_the_middle_of_catching_up_loses_nothing() {
     let values: HashSet<String> = kafka.values("barred").into_iter().collect();
     assert_eq!(values.len(), 360);
 }
+
+#[test]
+fn a_topic_that_fails_again_and_again_is_served_apart() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&fails);
+    let mut bench = Bench::new(two_topics(), move |batch| {
+        if batch[0].topic == "barred" && still.load(Ordering::Relaxed) {
+            Verdict::Refused(Code::Unknown)
+        } else {
+            Verdict::Taken
+        }
+    });
+    bench.publish(&numbers("b/x", 0..5));
+    let apart = |bench: &mut Bench| {
+        let topic = bench.pump.table.find("barred");
+        topic
+            .and_then(|at| bench.pump.table.get(at))
+            .is_some_and(|topic| topic.via == Via::Side)
+    };
+    bench.turn_until("it is apart", apart);
+    let before = bench.kafka.lock().unwrap().landed.len();
+    for start in 0..20 {
+        good(&mut bench, start * 10..start * 10 + 10);
+    }
+    assert_eq!(
+        bench.kafka.lock().unwrap().landed.len(),
+        before + 200,
+        "nothing twice"
+    );
+    fails.store(false, Ordering::Relaxed);
+    bench.turn_to_end();
+    assert_order(&bench.kafka.lock().unwrap().landed);
+}
