@@ -180,7 +180,7 @@ impl Broker {
         self.shared.reports.clone()
     }
 
-    /// Where the sink says how far it is: all below this sequence of the log is done for it, durably. What was published
+    /// Where the sink says how far it is: all below this sequence of the log is done for it. What was published
     /// at level `kafka` and QoS 2 before a restart is acknowledged by that.
     pub fn delivered(&self) -> Arc<AtomicU64> {
         self.shared.delivered.clone()

@@ -223,6 +223,11 @@ impl Session {
         delivered
     }
 
+    /// A message for it was lost on its way here.
+    pub fn lost(&mut self, origin: Origin) {
+        self.tell_done(Some(origin), None);
+    }
+
     /// Remembers what the store is to know; only of kept sessions, of which it knows.
     fn tell(&mut self, event: impl FnOnce(Arc<str>) -> StoreEvent) {
         if self.limits.tells_store && self.is_persistent() {

@@ -12,6 +12,9 @@ use crate::hub::SubscriberId;
 use crate::record::{Change, Open};
 use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind, WillMessage};
 
+/// Sessions that one tick looks at: after a restart very many may have outlived their time.
+const FIRE_AT_ONCE: usize = 10_000;
+
 /// What a connection's task holds of its session.
 pub(crate) struct Attached {
     pub at: SessionRef,
@@ -208,10 +211,13 @@ impl State {
         }
     }
 
-    /// Looks at the sessions whose deadline has come.
+    /// Looks at the sessions whose deadline has come; at so many at most that nobody waits for it.
     pub(super) fn fire_timers(&mut self) {
         let now_ms = self.now_ms;
-        while let Some((deadline_ms, slot, generation)) = self.timers.pop_due(now_ms) {
+        for _ in 0..FIRE_AT_ONCE {
+            let Some((deadline_ms, slot, generation)) = self.timers.pop_due(now_ms) else {
+                return;
+            };
             let at = SessionRef { slot, generation };
             let Some(slot) = self.slot(at).filter(|slot| slot.armed_ms == deadline_ms) else {
                 continue;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::bus::report::ReportSlot;
 use crate::connection::Accepted;
-use crate::hub::Match;
+use crate::hub::{Match, SubscriberId};
+use crate::record::Origin;
 use crate::session::Message;
 
 /// Deliveries that may wait for one worker.
@@ -34,8 +35,22 @@ pub(crate) struct Mailbox {
 pub(crate) struct Mail {
     pub sockets: VecDeque<Box<Accepted>>,
     pub deliveries: Vec<Delivery>,
+    /// Messages of kept sessions that found no room: the store is to be told.
+    pub lost: Vec<(SubscriberId, Origin)>,
     /// What the messages to deliver take.
     bytes: usize,
+}
+
+impl Mail {
+    /// Bounded too: beyond that the store keeps a message that was lost here, and sends it after the next restart.
+    fn note_lost(&mut self, delivery: &Delivery) {
+        if let Some(origin) = delivery.message.origin
+            && delivery.to.kept
+            && self.lost.len() < MAX_DELIVERIES
+        {
+            self.lost.push((delivery.to.who, origin));
+        }
+    }
 }
 
 impl Mailbox {
@@ -70,6 +85,7 @@ impl Mailbox {
             let bytes = if shared { 0 } else { delivery.message.cost() };
             if mail.deliveries.len() >= MAX_DELIVERIES || mail.bytes + bytes > MAX_BYTES {
                 lost += 1;
+                mail.note_lost(&delivery);
                 continue;
             }
             mail.bytes += bytes;

@@ -11,6 +11,8 @@ mod restore;
 mod serve;
 mod state;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -94,7 +96,7 @@ pub(crate) struct Shared {
     pub epoch: u64,
     pub store: Option<Arc<dyn TakeEvents>>,
     pub pressure: Arc<Pressure>,
-    /// All below this sequence of the log is done for the sink, as far as it has saved that.
+    /// All below this sequence of the log is done for the sink.
     pub delivered: Arc<AtomicU64>,
     pub started: Instant,
     /// Workers that have taken in what was kept for them.
@@ -377,11 +379,7 @@ impl Worker {
         };
         let mail = mailbox.take();
         if !mail.deliveries.is_empty() {
-            self.with(|state| {
-                for delivery in &mail.deliveries {
-                    state.deliver(&delivery.message, &delivery.to, false);
-                }
-            });
+            self.with(|state| state.take_deliveries(&mail));
         }
         let quiet = self.shared.is_past(Stage::Quiet);
         for socket in mail.sockets {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::acks::{Debt, Owed};
-use super::mailbox::Delivery;
+use super::mailbox::{Delivery, Mail};
 use super::state::{SessionRef, State};
 use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
@@ -220,6 +220,23 @@ impl State {
             Delivered::DroppedQoS0 => self.metrics.dropped_qos0.increment(1),
             Delivered::DroppedFull => self.metrics.dropped_full.increment(1),
             Delivered::Expired => self.metrics.dropped_expired.increment(1),
+        }
+    }
+
+    /// Takes what the publishers of other workers have for sessions of this one.
+    pub(super) fn take_deliveries(&mut self, mail: &Mail) {
+        for delivery in &mail.deliveries {
+            self.deliver(&delivery.message, &delivery.to, false);
+        }
+        for (who, origin) in &mail.lost {
+            let at = SessionRef {
+                slot: who.slot,
+                generation: who.generation,
+            };
+            if let Some(slot) = self.slot(at) {
+                slot.session.lost(*origin);
+                self.take_events(at);
+            }
         }
     }
 

@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Takes what session `at` has for the store.
-    fn take_events(&mut self, at: SessionRef) {
+    pub(super) fn take_events(&mut self, at: SessionRef) {
         if let Some(slot) = self.slots.get_mut(at.slot as usize)
             && slot.generation == at.generation
         {

@@ -1,0 +1,387 @@
+//! A worker without its thread and its sockets: sessions that come back after a restart, on a clock of the test's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::auth::{ListenerRules, Principal};
+use crate::bus::{self, BusHandle};
+use crate::classify::{Level, NoRoutes};
+use crate::codec::{Connect, Packet, Properties, QoS, Version};
+use crate::hub::{SubscriberId, SubscriptionIds, SubscriptionOptions};
+use crate::record::{Change, Origin, Record, WillRecord};
+use crate::session::{Detach, Message, Session, WillMessage};
+use crate::spool::{LogReader, memory};
+use crate::store::{KeptMessage, StoreEvent, TakenId};
+use crate::testing::pair::{ack, message, publish, with_origin};
+
+/// Takes what workers tell the store.
+#[derive(Default)]
+struct Told(Mutex<Vec<StoreEvent>>);
+
+impl TakeEvents for Told {
+    fn take(&self, events: &mut Vec<StoreEvent>) {
+        self.0.lock().unwrap().append(events);
+    }
+}
+
+struct Bench {
+    state: State,
+    reader: Box<dyn LogReader>,
+    told: Arc<Told>,
+    bus: Option<BusHandle>,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let reports = Reports::new(1);
+        let fatal = FatalFlag::default();
+        let (writer, log) = memory::open(5, 16 << 20);
+        let reader = Box::new(log.reader());
+        let (mut senders, bus) =
+            bus::start(&config.bus, 1, Box::new(writer), &reports, fatal.clone()).unwrap();
+        let told = Arc::new(Told::default());
+        let shared = Arc::new(Shared::new(Parts {
+            hub: Hub::new(&config.limits, 1_000),
+            config,
+            classify: Arc::new(NoRoutes),
+            auth: Arc::new(ListenerRules),
+            mailboxes: [Arc::new(Mailbox::new(reports.slot(0).unwrap()))].into(),
+            reports,
+            fatal,
+            epoch: 5,
+            store: Some(told.clone()),
+            pressure: log.pressure(),
+        }));
+        let mut state = State::new(0, shared, senders.remove(0));
+        state.wall_ms = 1_000_000_000;
+        Self {
+            state,
+            reader,
+            told,
+            bus: Some(bus),
+        }
+    }
+
+    /// The time is `now_ms`, and the ticker looks at what is due.
+    fn tick(&mut self, now_ms: u64) {
+        self.state.now_ms = now_ms;
+        self.state.fire_timers();
+        self.state.look_at_restored();
+        self.state.write_backlog();
+    }
+
+    /// What the log has got, in words.
+    fn written(&mut self) -> Vec<String> {
+        assert!(self.state.flush());
+        let sent = self.state.sender.next_number();
+        while self.state.sender.appended() < sent {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.state.settle_durable();
+        let mut words = Vec::new();
+        while let Ok(Some(entry)) = self.reader.read(Duration::ZERO) {
+            words.extend(entry.chunk.records().map(|record| in_words(&record.unwrap())));
+            let end = entry.first.sequence + u64::from(entry.chunk.count());
+            self.reader.commit(end).unwrap();
+        }
+        words
+    }
+
+    fn connect(&mut self, client_id: &str, clean_start: bool) -> SessionRef {
+        let connect = Connect {
+            version: Version::V311,
+            bridge: false,
+            clean_start,
+            keep_alive_s: 0,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::EMPTY,
+        };
+        let principal = Principal { username: None };
+        self.state.attach(&connect, client_id, principal, false).at
+    }
+
+    fn session(&mut self, client_id: &str) -> Option<&mut Session> {
+        let slot = self.state.registry.find(client_id)?;
+        Some(&mut self.state.slots.get_mut(slot as usize)?.session)
+    }
+
+    fn sent(&mut self, at: SessionRef) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.state.transmit(at, &mut out, usize::MAX);
+        out
+    }
+
+    fn told(&mut self) -> Vec<StoreEvent> {
+        self.state.send_events();
+        std::mem::take(&mut *self.told.0.lock().unwrap())
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(bus) = self.bus.take() {
+            bus.stop(Instant::now() + Duration::from_secs(1));
+        }
+    }
+}
+
+fn in_words(record: &Record<'_>) -> String {
+    match record {
+        Record::Publish(publish) => format!("{} publishes {}", publish.client_id, publish.topic),
+        Record::Session(record) => {
+            let what = match record.change {
+                Change::Release(id) => format!("release {id}"),
+                Change::Reset => "reset".to_owned(),
+                Change::Open(_) => "open".to_owned(),
+                Change::Closed { .. } => "closed".to_owned(),
+                Change::Subscribe { filter, .. } => format!("subscribe {filter}"),
+                Change::Unsubscribe { filter, .. } => format!("unsubscribe {filter}"),
+            };
+            format!("{} {what}", record.client_id)
+        }
+    }
+}
+
+fn kept(client_id: &str) -> KeptSession {
+    KeptSession {
+        client_id: client_id.into(),
+        username: None,
+        level: 4,
+        expiry_s: 1_000,
+        left_ms: None,
+        will: None,
+        subscriptions: Vec::new(),
+        queue: Vec::new(),
+        releasing: Vec::new(),
+        taken: Vec::new(),
+        last_packet_id: 0,
+    }
+}
+
+fn will(topic: &str, delay_s: u32) -> WillMessage {
+    WillMessage::from_record(&WillRecord {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        delay_s,
+        topic,
+        properties: &[],
+        payload: b"gone",
+    })
+}
+
+fn options(qos: QoS) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        subscription_id: None,
+        kept: true,
+    }
+}
+
+#[test]
+fn wills_of_those_that_do_not_come_back_are_published_after_the_grace() {
+    let mut bench = Bench::new(|config| config.limits.will_grace_s = 2);
+    let with_will = |id: &str, delay_s| {
+        let mut kept = kept(id);
+        kept.will = Some(will(id, delay_s));
+        kept
+    };
+    let mut expires = with_will("expires", 60);
+    expires.expiry_s = 5;
+    bench.state.restore(vec![
+        with_will("away", 0),
+        with_will("late", 9),
+        with_will("back", 0),
+        with_will("clean", 0),
+        expires,
+        kept("without"),
+    ]);
+    bench.tick(1_999);
+    assert!(bench.written().is_empty());
+    bench.connect("back", false);
+    bench.connect("clean", true);
+    assert_eq!(bench.written(), ["back open", "clean reset"]);
+    bench.tick(2_000);
+    assert_eq!(bench.written(), ["away publishes away", "away closed"]);
+    bench.tick(5_000);
+    assert_eq!(
+        bench.written(),
+        ["expires publishes expires", "expires closed", "expires reset"]
+    );
+    bench.tick(9_000);
+    assert_eq!(bench.written(), ["late publishes late", "late closed"]);
+    bench.tick(100_000);
+    assert!(bench.written().is_empty());
+}
+
+#[test]
+fn what_kafka_may_have_is_acknowledged_once_the_sink_is_past_it() {
+    let mut bench = Bench::new(|_| {});
+    let mut session = kept("k");
+    session.taken = [(1, 10), (2, 11)]
+        .map(|(packet_id, sequence)| TakenId {
+            packet_id,
+            fingerprint: 0,
+            level: Level::Kafka,
+            sequence,
+        })
+        .to_vec();
+    bench.state.restore(vec![session]);
+    let at = bench.connect("k", false);
+    bench.sent(at);
+    for id in [1, 2] {
+        let Packet::Publish(publish) = publish("t", QoS::ExactlyOnce, id, true) else {
+            unreachable!()
+        };
+        assert_eq!(bench.state.publish(at, publish).unwrap(), Taken::Yes);
+    }
+    bench.state.shared.delivered.store(10, Ordering::Release);
+    bench.tick(100);
+    assert!(bench.sent(at).is_empty(), "all below 10 is done, and 10 is not");
+    bench.state.shared.delivered.store(11, Ordering::Release);
+    bench.tick(200);
+    assert_eq!(bench.sent(at), [0x50, 2, 0, 1]);
+    assert_eq!(bench.written(), ["k open"], "nothing was taken twice");
+}
+
+#[test]
+fn a_session_that_came_back_is_served_and_written_down_like_any_other() {
+    let mut bench = Bench::new(|_| {});
+    let mut session = kept("k");
+    session.subscriptions = vec![("a/+".into(), options(QoS::AtLeastOnce))];
+    let message = Arc::new(with_origin("old", QoS::AtLeastOnce, 7));
+    session.queue = vec![KeptMessage {
+        message,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        ids: SubscriptionIds::new(),
+        packet_id: Some(3),
+    }];
+    session.releasing = vec![4];
+    bench.state.restore(vec![session]);
+    assert_eq!(bench.state.shared.hub.subscriptions(), 1);
+    let publisher = bench.connect("p", true);
+    let Packet::Publish(publish) = publish("a/b", QoS::AtLeastOnce, 1, false) else {
+        unreachable!()
+    };
+    bench.state.publish(publisher, publish).unwrap();
+    let at = bench.connect("k", false);
+    assert!(bench.sent(at).starts_with(&[0x20, 2, 1, 0, 0x62, 2, 0, 4, 0x3A]));
+    for packet in [
+        Packet::Puback(ack(3, Reason::Success)),
+        Packet::Pubcomp(ack(4, Reason::Success)),
+    ] {
+        bench.state.control_packet(at, packet).unwrap();
+    }
+    let told = bench.told();
+    assert!(matches!(&told[0], StoreEvent::Sent { origin, .. } if origin.epoch == 5 && origin.number == 0));
+    assert!(matches!(&told[1], StoreEvent::Done { origin, packet_id: Some(3), .. } if origin.number == 7));
+    assert!(matches!(&told[2], StoreEvent::Completed { packet_id: 4, .. }));
+    bench.state.detach(at, Detach::Lost);
+    assert_eq!(bench.written(), ["p publishes a/b", "k open", "k closed"]);
+    bench.connect("k", true);
+    assert_eq!(bench.written(), ["k reset"]);
+    assert_eq!(bench.state.shared.hub.subscriptions(), 0);
+}
+
+#[test]
+fn of_more_sessions_than_may_be_kept_those_left_longest_ago_go() {
+    let mut bench = Bench::new(|config| config.limits.max_kept_sessions = 2);
+    let left = |id: &str, ago_ms: Option<u64>| {
+        let mut kept = kept(id);
+        kept.subscriptions = vec![("t".into(), options(QoS::AtMostOnce))];
+        kept.left_ms = ago_ms.map(|ago_ms| 1_000_000_000 - ago_ms);
+        kept
+    };
+    bench.state.restore(vec![
+        left("now", None),
+        left("first", Some(9_000)),
+        left("second", Some(5_000)),
+        left("expired", Some(2_000_000)),
+    ]);
+    assert_eq!(bench.written(), ["expired reset", "first reset"]);
+    assert_eq!(bench.state.shared.hub.subscriptions(), 2);
+    bench.tick(995_000);
+    assert_eq!(bench.written(), ["second reset"], "it was away for 5 s before");
+    assert!(bench.session("now").is_some());
+    bench.tick(1_000_000);
+    assert_eq!(bench.written(), ["now reset"]);
+}
+
+#[test]
+fn what_finds_no_room_in_a_mailbox_is_told_to_the_store() {
+    let mut bench = Bench::new(|_| {});
+    let at = bench.connect("k", false);
+    let mut to = options(QoS::AtLeastOnce).as_match(bench.state.subscriber(at));
+    let mailbox = bench.state.shared.mailboxes[0].clone();
+    let mut huge = Message::clone(&message("x", QoS::AtLeastOnce));
+    huge.payload = vec![0; 63 << 20].into();
+    let small = Arc::new(with_origin(&"x".repeat(2 << 20), QoS::AtLeastOnce, 7));
+    let delivery = |message: &Arc<Message>, to: &crate::hub::Match| mailbox::Delivery {
+        message: message.clone(),
+        to: to.clone(),
+    };
+    let mut batch = vec![delivery(&Arc::new(huge), &to), delivery(&small, &to)];
+    to.kept = false;
+    batch.push(delivery(&small, &to));
+    assert_eq!(mailbox.put_deliveries(&mut batch), 2);
+    bench.state.take_deliveries(&mailbox.take());
+    let told = bench.told();
+    let lost = |event: &StoreEvent| {
+        matches!(
+            event,
+            StoreEvent::Done {
+                origin: Origin { number: 7, .. },
+                ..
+            }
+        )
+    };
+    assert_eq!(told.iter().filter(|event| lost(event)).count(), 1, "{told:?}");
+}
+
+#[test]
+fn a_hundred_thousand_sessions_are_back_in_a_moment() {
+    const COUNT: usize = 100_000;
+    let mut bench = Bench::new(|config| config.limits.max_kept_sessions = COUNT);
+    let sessions = (0..COUNT)
+        .map(|number| {
+            let mut kept = kept(&format!("device-{number:06}"));
+            let filter = format!("devices/device-{number:06}/command/#");
+            kept.subscriptions = vec![(filter.into(), options(QoS::AtLeastOnce))];
+            kept
+        })
+        .collect();
+    let start = Instant::now();
+    bench.state.restore(sessions);
+    let took = start.elapsed();
+    println!("{COUNT} sessions restored in {took:?}");
+    assert!(
+        took < Duration::from_secs(10),
+        "{took:?}, on a build that is not optimized"
+    );
+    assert_eq!(bench.state.shared.hub.subscriptions(), COUNT);
+    assert_eq!(bench.state.registry.kept(), COUNT);
+    let mut matches = Vec::new();
+    bench
+        .state
+        .hub
+        .matches("devices/device-012345/command/go", &mut matches);
+    let who = SubscriberId {
+        worker: 0,
+        slot: 12_345,
+        generation: 12_345,
+    };
+    assert_eq!(matches.iter().map(|to| to.who).collect::<Vec<_>>(), [who]);
+}
