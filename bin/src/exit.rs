@@ -15,8 +15,18 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 64;
 /// Bus, worker or sink died: nothing was acknowledged that is not safe; start again.
 pub const SOFTWARE: u8 = 70;
-/// The log can't be written.
+/// The log or the store can't be opened, read or written.
 pub const IO: u8 = 74;
+
+/// A fault of a command that has a code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Coded {
+    /// What is wrong, and what to do.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
 
 /// The code of a fault that ends a running broker.
 pub fn of_fatal(fatal: &Fatal) -> u8 {
@@ -36,7 +46,7 @@ pub fn code_of(result: anyhow::Result<u8>) -> ExitCode {
             return USAGE;
         }
         let _ = writeln!(out, "forebay: {error:#}");
-        FAILED
+        error.downcast_ref::<Coded>().map_or(FAILED, |coded| coded.code)
     }))
 }
 

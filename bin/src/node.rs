@@ -14,9 +14,10 @@ use forebay_sink::{Sink, SinkHandle, Wiring};
 
 use crate::admin::Readiness;
 use crate::config::{Fault, Place, Refused, Settings};
+use crate::exit::{self, Coded};
 
-/// The least that is left for the sink when a stop's deadline is near: time to hand in what Kafka has reported.
-const SINK_LEAST: Duration = Duration::from_secs(2);
+/// What the sink gets at a stop: time for what is on its way to Kafka, and to save how far it is.
+const SINK_MOST: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub struct Node {
@@ -45,7 +46,7 @@ impl Node {
                     epoch: broker.epoch(),
                     reader: broker.log_reader("kafka").context("the log can't be read")?,
                     reports: broker.reports(),
-                    delivered: None,
+                    delivered: Some(broker.delivered()),
                     end: Some(Box::new(move || log.status().durable_sequence)),
                     durable: matches!(broker.log(), Log::Disk(_)),
                     fatal: broker.fatal(),
@@ -76,50 +77,54 @@ impl Node {
         move || readiness(&fatal, sink.as_ref())
     }
 
-    /// Stops in order, in `deadline` at most: no new clients and no more reading, what was accepted is delivered and
-    /// acknowledged, clients are told, the producer is flushed. Returns whether all of it was done.
+    /// What `/acceptz` asks: whether publishes are taken, wherever Kafka is.
+    pub fn acceptance(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
+        let fatal = self.broker.fatal();
+        let pressure = self.broker.log().pressure();
+        move || match fatal.get() {
+            Some(fault) => Readiness::no(fault.to_string()),
+            None if pressure.is_full() => Readiness::no("the spool is full: publishers are held back"),
+            None => Readiness::yes("publishes are taken"),
+        }
+    }
+
+    /// Stops in order, in `deadline` at most: no new clients and no more reading, what was accepted is decided and
+    /// acknowledged, clients are told, what is on its way to Kafka gets there. What waits in the spool stays there for
+    /// the next start. Returns whether every publish was decided.
     pub fn stop(self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline;
-        let stopped = self.broker.stop(deadline.saturating_sub(SINK_LEAST));
+        let stopped = self.broker.stop(deadline.saturating_sub(SINK_MOST));
         if stopped.undecided > 0 {
             tracing::warn!(
                 publishes = stopped.undecided,
                 "stopped before they were decided: they were not acknowledged, and their clients will send them again"
             );
         }
-        let undelivered = match self
+        match self
             .sink
-            .map(|sink| sink.stop(until.max(Instant::now() + SINK_LEAST)))
+            .map(|sink| sink.stop(until.min(Instant::now() + SINK_MOST)))
         {
-            None | Some(Ok(0)) => return stopped.undecided == 0,
-            Some(Ok(records)) => format!("{records} records that Kafka did not take in time"),
-            Some(Err(error)) => error,
-        };
-        tracing::warn!(undelivered, "stopped before all of the log was in Kafka");
-        false
+            None | Some(Ok(0)) => {}
+            Some(Ok(records)) => {
+                tracing::info!(
+                    records,
+                    "not in Kafka yet: they wait in the spool for the next start"
+                );
+            }
+            Some(Err(error)) => tracing::warn!(error, "the way into Kafka did not end in order"),
+        }
+        stopped.undecided == 0
     }
 }
 
 fn readiness(fatal: &FatalFlag, sink: Option<&SinkHandle>) -> Readiness {
     if let Some(fault) = fatal.get() {
-        return Readiness {
-            ready: false,
-            reason: format!("not ready: {fault}"),
-        };
+        return Readiness::no(fault.to_string());
     }
     match sink.map(SinkHandle::status) {
-        None => Readiness {
-            ready: true,
-            reason: "ready: a plain broker, without Kafka".to_owned(),
-        },
-        Some(status) => Readiness {
-            ready: status.ready,
-            reason: if status.ready {
-                "ready".to_owned()
-            } else {
-                format!("not ready: {}", status.reason)
-            },
-        },
+        None => Readiness::yes("ready: a plain broker, without Kafka"),
+        Some(status) if status.ready => Readiness::yes("ready"),
+        Some(status) => Readiness::no(status.reason),
     }
 }
 
@@ -136,12 +141,17 @@ fn refused(faults: Vec<forebay_sink::Fault>) -> Refused {
     }
 }
 
-fn hinted(error: StartError) -> anyhow::Error {
-    let hint = match &error {
-        StartError::Bind(_) => {
-            "\n    hint: end what uses the address, or set another one in [[listener]] bind"
-        }
-        _ => "",
+fn hinted(error: StartError) -> Coded {
+    let (hint, code) = match &error {
+        StartError::Bind(_) => (
+            "\n    hint: end what uses the address, or set another one in [[listener]] bind",
+            exit::FAILED,
+        ),
+        StartError::Spool(_) => ("\n    hint: node.data_dir says where it is", exit::IO),
+        _ => ("", exit::FAILED),
     };
-    anyhow::anyhow!("the broker can't be started: {error}{hint}")
+    Coded {
+        text: format!("the broker can't be started: {error}{hint}"),
+        code,
+    }
 }

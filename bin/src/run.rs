@@ -8,7 +8,7 @@ use std::time::Duration;
 use forebay_broker::fatal::Fatal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Readiness, Ready};
+use crate::admin::{self, Probes, Readiness, Ready};
 use crate::config::{LogFormat, Settings};
 use crate::node::Node;
 use crate::{exit, files, logging};
@@ -26,14 +26,14 @@ pub fn run(mut settings: Settings) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let readiness: Arc<OnceLock<Ready>> = Arc::default();
+    let started: Arc<OnceLock<Probes>> = Arc::default();
     let metrics = admin::record()?;
     forebay_broker::metrics::describe();
     let admin = match settings.admin {
         Some(address) => {
             let bound = admin::bind(address)?;
             let address = bound.address();
-            bound.serve(metrics, starting_until_set(readiness.clone()))?;
+            bound.serve(metrics, starting_until_set(&started))?;
             Some(address)
         }
         None => None,
@@ -41,20 +41,28 @@ pub fn run(mut settings: Settings) -> anyhow::Result<u8> {
     // The signals are listened for before anything is started, so that none is missed.
     let signals = runtime.block_on(async { Signals::new() })?;
     let node = Node::start(&settings)?;
-    let _ = readiness.set(Arc::new(node.readiness()));
+    let probes = Probes {
+        ready: Arc::new(node.readiness()),
+        accepts: Arc::new(node.acceptance()),
+    };
+    let _ = started.set(probes);
     announce(&settings, node.addresses(), admin);
     runtime.block_on(until_the_end(signals, node))
 }
 
 /// Says "starting" until there is a node to ask.
-fn starting_until_set(readiness: Arc<OnceLock<Ready>>) -> Ready {
-    Arc::new(move || match readiness.get() {
-        Some(ready) => ready(),
-        None => Readiness {
-            ready: false,
-            reason: "not ready: starting".to_owned(),
-        },
-    })
+fn starting_until_set(started: &Arc<OnceLock<Probes>>) -> Probes {
+    let ask = |of: fn(&Probes) -> &Ready| -> Ready {
+        let started = started.clone();
+        Arc::new(move || match started.get() {
+            Some(probes) => of(probes)(),
+            None => Readiness::no("starting"),
+        })
+    };
+    Probes {
+        ready: ask(|probes| &probes.ready),
+        accepts: ask(|probes| &probes.accepts),
+    }
 }
 
 /// Says where it can be reached: a few lines on standard output for people, one in the log for machines.
@@ -91,7 +99,9 @@ fn announce(settings: &Settings, listeners: &[(String, SocketAddr)], admin: Opti
     }
     text.push_str(&format!("  kafka  {kafka}\n"));
     if let Some(address) = admin {
-        text.push_str(&format!("  admin  http://{address} (/metrics /livez /readyz)\n"));
+        text.push_str(&format!(
+            "  admin  http://{address} (/metrics /livez /readyz /acceptz)\n"
+        ));
     }
     // Whoever started it may have closed its output: that is no reason not to run.
     let _ = std::io::stdout().write_all(text.as_bytes());

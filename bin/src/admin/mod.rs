@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP, on a thread of its own so that it answers when the workers are busy.
+//! Metrics and health over HTTP (/metrics /livez /readyz /acceptz), on a thread of its own so that it answers when the workers are busy.
 
 mod process;
 
@@ -31,8 +31,35 @@ pub struct Readiness {
     pub reason: String,
 }
 
+impl Readiness {
+    /// It can.
+    pub fn yes(reason: impl Into<String>) -> Self {
+        Self {
+            ready: true,
+            reason: reason.into(),
+        }
+    }
+
+    /// It can't.
+    pub fn no(reason: impl std::fmt::Display) -> Self {
+        Self {
+            ready: false,
+            reason: format!("not ready: {reason}"),
+        }
+    }
+}
+
 /// Says whether the node is ready, each time it is asked. Must not block.
 pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// What the pages about the node's state ask.
+#[derive(Clone)]
+pub struct Probes {
+    /// `/readyz`: all of it works, the way into Kafka too.
+    pub ready: Ready,
+    /// `/acceptz`: clients can connect, and what they publish is taken.
+    pub accepts: Ready,
+}
 
 /// Makes the recorder that all metrics go to. Once in a process, before the broker starts.
 pub fn record() -> anyhow::Result<PrometheusHandle> {
@@ -72,11 +99,11 @@ impl Bound {
     }
 
     /// Answers on a thread of its own until the process ends.
-    pub fn serve(self, handle: PrometheusHandle, ready: Ready) -> anyhow::Result<()> {
+    pub fn serve(self, handle: PrometheusHandle, probes: Probes) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let app = routes(handle.clone(), ready);
+        let app = routes(handle.clone(), probes);
         let work = move || {
             runtime.block_on(async move {
                 tokio::spawn(upkeep(handle));
@@ -105,21 +132,28 @@ async fn upkeep(handle: PrometheusHandle) {
 #[derive(Clone)]
 struct Shared {
     handle: PrometheusHandle,
-    ready: Ready,
+    probes: Probes,
 }
 
-fn routes(handle: PrometheusHandle, ready: Ready) -> Router {
+fn routes(handle: PrometheusHandle, probes: Probes) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
+        .route(
+            "/readyz",
+            get(|shared: State<Shared>| async move { answer(&shared.probes.ready) }),
+        )
+        .route(
+            "/acceptz",
+            get(|shared: State<Shared>| async move { answer(&shared.probes.accepts) }),
+        )
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "not here; there are /metrics /livez /readyz\n",
+                "not here; there are /metrics /livez /readyz /acceptz\n",
             )
         })
-        .with_state(Shared { handle, ready })
+        .with_state(Shared { handle, probes })
 }
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
@@ -131,8 +165,8 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     )
 }
 
-async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
-    let Readiness { ready, reason } = (shared.ready)();
+fn answer(ready: &Ready) -> impl IntoResponse + use<> {
+    let Readiness { ready, reason } = ready();
     let status = if ready {
         StatusCode::OK
     } else {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use forebay_broker::config::{BusConfig, Config, FullConfig, Limits, ListenerConfig};
+use forebay_broker::config::{BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig};
+use forebay_broker::spool::SpoolConfig;
 
 use super::fault::Faults;
 use super::reader::Section;
@@ -40,6 +41,7 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
     let data_dir = PathBuf::from(node.text("data_dir"));
     let anonymous = read_auth(root);
     let spool = read_spool(root);
+    let folder = data_dir.join("spool");
     let config = Config {
         node_id: id,
         workers,
@@ -51,7 +53,11 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
             drop_qos0: spool.drop_qos0,
             client_share_bytes: spool.client_share_bytes,
         },
-        ..Config::default()
+        log: LogConfig::Disk(SpoolConfig {
+            max_bytes: spool.max_bytes,
+            segment_bytes: spool.segment_bytes,
+            ..SpoolConfig::new(folder)
+        }),
     };
     (config, data_dir, spool)
 }

@@ -62,6 +62,11 @@ fn the_reference_agrees_with_the_defaults_of_the_broker() {
         format!("{:#?}", broker.bus)
     );
     assert_eq!(settings.broker.workers, broker.workers);
+    let spool = forebay_broker::spool::SpoolConfig::new("/var/lib/forebay/spool");
+    assert_eq!(
+        settings.broker.log,
+        forebay_broker::config::LogConfig::Disk(spool)
+    );
 }
 
 #[test]
@@ -227,7 +232,7 @@ fn the_spool_has_its_size_and_its_rules() {
         client_share_bytes: 160 * mib,
     };
     assert_eq!(spool, expected);
-    let text = "[spool]\nmax_bytes = \"32MiB\"\nwhen_full = \"reject\"\nqos0_when_full = \"drop\"\n";
+    let text = "[spool]\nmax_bytes = \"32MiB\"\nsegment_bytes = \"8MiB\"\nwhen_full = \"reject\"\nqos0_when_full = \"drop\"\n";
     let spool = given(text).unwrap().spool;
     assert!(spool.reject && spool.drop_qos0);
     assert_eq!(spool.client_share_bytes, mib, "a 64th, but at least 1 MiB");

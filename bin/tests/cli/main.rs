@@ -181,7 +181,7 @@ impl Running {
     /// Starts it and reads its ready block.
     fn start(dir: &Dir, text: &str) -> Self {
         let file = dir.file(&format!(
-            "{text}\n[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n"
+            "{text}\n[node]\ndata_dir = \"data\"\n[spool]\nsegment_bytes = \"4MiB\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n"
         ));
         let mut child = dir
             .command(&["run", "-c", file.to_str().unwrap()])
@@ -248,6 +248,10 @@ fn a_plain_broker_starts_says_how_it_is_and_stops_in_order() {
         running.page("/readyz"),
         (200, "ready: a plain broker, without Kafka\n".to_owned())
     );
+    assert_eq!(
+        running.page("/acceptz"),
+        (200, "publishes are taken\n".to_owned())
+    );
     let (status, text) = running.page("/metrics");
     assert_eq!(status, 200);
     for name in [
@@ -263,7 +267,10 @@ fn a_plain_broker_starts_says_how_it_is_and_stops_in_order() {
     }
     assert_eq!(
         running.page("/"),
-        (404, "not here; there are /metrics /livez /readyz\n".to_owned())
+        (
+            404,
+            "not here; there are /metrics /livez /readyz /acceptz\n".to_owned()
+        )
     );
     assert_eq!(running.stop(Signal::TERM).code(), Some(0));
 }
@@ -304,8 +311,10 @@ fn an_address_that_is_taken_is_named_with_a_hint() {
     let address = taken.local_addr().unwrap();
     let dir = Dir::new();
     for text in [
-        format!("[[listener]]\nbind = \"{address}\""),
-        format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"{address}\""),
+        format!("[node]\ndata_dir = \"data\"\n[[listener]]\nbind = \"{address}\""),
+        format!(
+            "[node]\ndata_dir = \"data\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"{address}\""
+        ),
     ] {
         dir.file(&text);
         let output = dir.run(&["run", "-c", "forebay.toml"]);

@@ -127,7 +127,9 @@ fn the_manifest_starts_the_binary_and_its_probes_answer() {
     }
     let done = tools::mosquitto_pub(forebay.mqtt, &["-t", "devices/d1/t", "-m", "x", "-q", "1"]);
     assert_eq!(done.status, Some(0), "{}", done.stderr);
-    let position = kafka.read("by-manifest")[0].header("forebay.position").unwrap();
+    let position = kafka.read_at_least("by-manifest", 1, WITHIN)[0]
+        .header("forebay.position")
+        .unwrap();
     assert!(
         position.starts_with("forebay-0/"),
         "the pod's name is the node: {position}"

@@ -5,10 +5,11 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use crate::support::block_on;
-use crate::support::device::{Load, acknowledged, connect};
+use crate::support::device::{Load, acknowledged};
 use crate::support::forebay::{Forebay, PLAIN};
 use crate::support::kafka::Kafka;
 use crate::support::records::{Verdict, judge};
+use crate::support::wire::connect;
 
 /// What is sent, by name; `true`: after a good CONNECT.
 fn faults() -> Vec<(&'static str, bool, Vec<u8>)> {
@@ -111,9 +112,7 @@ fn malformed_and_stalled_clients_do_not_disturb_healthy_ones() {
         devices: 20,
         messages: 120,
         every: Duration::from_millis(50),
-        window: 64,
-        payload_bytes: 100,
-        reconnect: false,
+        ..Load::default()
     };
     let outcomes = std::thread::scope(|scope| {
         let healthy =
@@ -141,7 +140,10 @@ fn malformed_and_stalled_clients_do_not_disturb_healthy_ones() {
         .find(|outcome| outcome.acknowledged < load.messages || outcome.connections != 1);
     assert!(disturbed.is_none(), "{disturbed:?}");
     assert_eq!(
-        judge(&kafka.read("undisturbed"), acknowledged(&outcomes)),
+        judge(
+            &kafka.read_at_least("undisturbed", 2400, Duration::from_secs(30)),
+            acknowledged(&outcomes)
+        ),
         Verdict::default()
     );
     let log = forebay.log();

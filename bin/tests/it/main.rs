@@ -18,4 +18,5 @@ mod mqtt;
 mod publish;
 mod support;
 mod topics;
+mod torture;
 mod verify;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::device::{Load, acknowledged};
-use crate::support::forebay::{Forebay, config, route};
+use crate::support::forebay::{Forebay, config, kafka_route, route};
 use crate::support::kafka::Kafka;
 use crate::support::records::{Verdict, judge};
 use crate::support::{block_on, tools};
@@ -77,9 +77,7 @@ fn one_of_two_topics_is_missing_and_the_other_flows() {
         devices: 50,
         messages: 100,
         every: Duration::from_millis(50),
-        window: 64,
-        payload_bytes: 100,
-        reconnect: false,
+        ..Load::default()
     };
     let outcomes = block_on(Duration::from_secs(120), load.run(port, Duration::from_secs(90)));
     let slow = outcomes
@@ -87,7 +85,10 @@ fn one_of_two_topics_is_missing_and_the_other_flows() {
         .find(|outcome| outcome.acknowledged < load.messages);
     assert!(slow.is_none(), "{slow:?}");
     assert_eq!(
-        judge(&kafka.read("there"), acknowledged(&outcomes)),
+        judge(
+            &kafka.read_at_least("there", 5000, WITHIN),
+            acknowledged(&outcomes)
+        ),
         Verdict::default()
     );
     let (status, reason) = forebay.get("/readyz").unwrap();
@@ -99,7 +100,8 @@ fn one_of_two_topics_is_missing_and_the_other_flows() {
 fn a_record_that_kafka_refuses_for_good_is_refused_to_its_publisher_and_holds_up_nobody() {
     let kafka = Kafka::shared();
     kafka.create_topic("small", 1, &[("max.message.bytes", "2000")]);
-    let forebay = Forebay::with_route(&kafka.bootstrap(), "small");
+    let forebay = Forebay::start(&config(&kafka.bootstrap(), &kafka_route("small")));
+    forebay.wait_ready(WITHIN);
     let big = "x".repeat(50_000);
     let args = [
         "-V",

@@ -17,6 +17,7 @@ pub struct Forebay {
     pub admin: u16,
     process: Process,
     dir: tempfile::TempDir,
+    command: Vec<String>,
 }
 
 /// The configuration that most cases use: anonymous clients, the given Kafka, and the given further sections.
@@ -28,6 +29,9 @@ pub fn config(bootstrap: &str, rest: &str) -> String {
 pub const PLAIN: &str = r#"
 [node]
 data_dir = "{data}"
+[spool]
+max_bytes = "1GiB"
+segment_bytes = "8MiB"
 [[listener]]
 bind = "127.0.0.1:{mqtt}"
 [auth]
@@ -39,6 +43,11 @@ bind = "127.0.0.1:{admin}"
 /// One route as in the README, to `topic`.
 pub fn route(topic: &str) -> String {
     format!("[[route]]\nfilter = \"devices/{{device_id}}/#\"\ntopic = \"{topic}\"\n")
+}
+
+/// The same, acknowledged when Kafka has it.
+pub fn kafka_route(topic: &str) -> String {
+    route(topic) + "ack = \"kafka\"\n"
 }
 
 /// Ports and a directory for one start.
@@ -68,21 +77,15 @@ impl Place {
     /// Starts `command` and waits until the MQTT port takes connections; `None` when a port was taken meanwhile.
     pub fn start(self, command: &[String]) -> Option<Forebay> {
         let log = self.dir.path().join("forebay.log");
-        let mut process = Process::start(&command[0], &command[1..], &log);
-        let up = wait_for("the listener is open", START, || {
-            if process.ended().is_some() {
-                let log = process.log();
-                assert!(log.to_lowercase().contains("in use"), "ended at start:\n{log}");
-                return Some(false);
-            }
-            TcpStream::connect(("127.0.0.1", self.mqtt)).ok().map(|_| true)
-        });
-        up.then_some(Forebay {
+        let process = Process::start(&command[0], &command[1..], &log);
+        let mut forebay = Forebay {
             mqtt: self.mqtt,
             admin: self.admin,
             process,
             dir: self.dir,
-        })
+            command: command.to_vec(),
+        };
+        forebay.wait_open().then_some(forebay)
     }
 }
 
@@ -172,18 +175,38 @@ impl Forebay {
     }
 
     /// Kills it as a power cut would, and starts it again on the same ports.
-    pub fn kill_and_start(self) -> Self {
-        let Self {
-            mqtt,
-            admin,
-            mut process,
-            dir,
-        } = self;
-        process.kill();
-        let file = dir.path().join("forebay.toml");
-        let place = Place { mqtt, admin, dir };
-        let again = place.start(&args![env!("CARGO_BIN_EXE_forebay"), "run", "-c", file.display()]);
-        again.expect("its ports are still free")
+    pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same ports, after it has ended.
+    pub fn start_again(&mut self) {
+        let log = self.dir.path().join("forebay.log");
+        self.process = Process::start(&self.command[0], &self.command[1..], &log);
+        assert!(self.wait_open(), "its ports are still free");
+    }
+
+    /// Waits until the MQTT port takes connections; false when it ended because a port was taken.
+    fn wait_open(&mut self) -> bool {
+        wait_for("the listener is open", START, || {
+            if self.process.ended().is_some() {
+                let log = self.process.log_tail();
+                assert!(log.to_lowercase().contains("in use"), "ended at start:\n{log}");
+                return Some(false);
+            }
+            TcpStream::connect(("127.0.0.1", self.mqtt)).ok().map(|_| true)
+        })
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.process.ended().is_none()
     }
 
     /// SIGTERM.

@@ -21,6 +21,7 @@ pub struct Kafka {
     dir: tempfile::TempDir,
     port: u16,
     process: Option<Process>,
+    properties: Vec<(String, String)>,
 }
 
 impl Kafka {
@@ -42,54 +43,51 @@ impl Kafka {
 
     /// A new one with its storage formatted and its port chosen, but not running.
     pub fn prepare() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix(&format!("forebay-kafka-{}-", std::process::id()))
-            .tempdir()
-            .unwrap();
+        Self::prepare_with("PLAINTEXT", &[])
+    }
+
+    /// As `prepare`; clients are to speak `protocol`, and there are further lines of its properties.
+    pub fn prepare_with(protocol: &str, further: &[&str]) -> Self {
+        let dir = folder();
         let (port, controller) = (free_port(), free_port());
-        let data = dir.path().join("data");
-        let lines = [
-            "process.roles=broker,controller".to_owned(),
+        let mut lines = vec![
             "node.id=1".to_owned(),
             format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
-            "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-            format!("log.dirs={}", data.display()),
-            "auto.create.topics.enable=false".to_owned(),
+            format!("listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+            format!("advertised.listeners=CLIENTS://127.0.0.1:{port}"),
+            "inter.broker.listener.name=CLIENTS".to_owned(),
+            format!("listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:PLAINTEXT"),
             "offsets.topic.replication.factor=1".to_owned(),
-            "offsets.topic.num.partitions=1".to_owned(),
             "transaction.state.log.replication.factor=1".to_owned(),
             "transaction.state.log.min.isr=1".to_owned(),
             "share.coordinator.state.topic.replication.factor=1".to_owned(),
             "share.coordinator.state.topic.min.isr=1".to_owned(),
-            "group.initial.rebalance.delay.ms=0".to_owned(),
-            "log.retention.ms=-1".to_owned(),
-            "num.network.threads=2".to_owned(),
-            "num.io.threads=2".to_owned(),
-            "background.threads=2".to_owned(),
-            "log.cleaner.enable=false".to_owned(),
         ];
-        let properties = dir.path().join("server.properties");
-        std::fs::write(&properties, lines.join("\n") + "\n").unwrap();
-        let done = java(
-            "kafka.tools.StorageTool",
-            &args![
-                "format",
-                "-t",
-                "Zm9yZWJheS10ZXN0cy0wMQ",
-                "-c",
-                properties.display()
-            ],
-            "",
-        );
-        assert_eq!(done.status, Some(0), "{}{}", done.stdout, done.stderr);
+        lines.extend(further.iter().map(ToString::to_string));
+        format_storage(dir.path(), lines);
         Self {
             dir,
             port,
             process: None,
+            properties: Vec::new(),
         }
+    }
+
+    /// One that others have started, to be read.
+    pub fn elsewhere(bootstrap: &str) -> Self {
+        Self {
+            dir: folder(),
+            port: 0,
+            process: None,
+            properties: vec![("bootstrap.servers".to_owned(), bootstrap.to_owned())],
+        }
+    }
+
+    /// What its clients need beyond its address.
+    pub fn with_client_properties(mut self, properties: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.properties = properties.iter().map(owned).collect();
+        self
     }
 
     /// Starts it and waits until it answers; again on the same port and data after `stop` or `kill`.
@@ -109,9 +107,7 @@ impl Kafka {
     }
 
     fn launch(&self) -> Process {
-        let mut args = java_args("kafka.Kafka", &["-Xms192m", "-Xmx384m"]);
-        args.push(self.dir.path().join("server.properties").display().to_string());
-        Process::start("java", &args, &self.dir.path().join("kafka.log"))
+        launch(self.dir.path())
     }
 
     /// Ends it as an operator would.
@@ -145,6 +141,9 @@ impl Kafka {
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap());
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
         config.set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
         config
     }
@@ -161,6 +160,14 @@ impl Kafka {
         made[0].as_ref().unwrap();
     }
 
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let gone = block_on(Duration::from_secs(60), admin.delete_topics(&[name], &options)).unwrap();
+        gone[0].as_ref().unwrap();
+    }
+
     /// Partitions of a topic, `None` when there is no such topic.
     pub fn partitions(&self, topic: &str) -> Option<usize> {
         let consumer: BaseConsumer = self.client().create().unwrap();
@@ -168,6 +175,49 @@ impl Kafka {
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         found.map(|found| found.partitions().len())
     }
+}
+
+/// A folder for one node, with a name by which a later run knows whose it was.
+pub(super) fn folder() -> tempfile::TempDir {
+    let prefix = format!("forebay-kafka-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().unwrap()
+}
+
+/// Writes `server.properties` and formats the storage of one node in `dir`.
+pub(super) fn format_storage(dir: &Path, lines: Vec<String>) {
+    let data = dir.join("data");
+    let mut all = lines;
+    all.extend([
+        "process.roles=broker,controller".to_owned(),
+        "controller.listener.names=CONTROLLER".to_owned(),
+        format!("log.dirs={}", data.display()),
+        "auto.create.topics.enable=false".to_owned(),
+        "offsets.topic.num.partitions=1".to_owned(),
+        "group.initial.rebalance.delay.ms=0".to_owned(),
+        "log.retention.ms=-1".to_owned(),
+        "num.network.threads=2".to_owned(),
+        "num.io.threads=2".to_owned(),
+        "background.threads=2".to_owned(),
+        "log.cleaner.enable=false".to_owned(),
+    ]);
+    let properties = dir.join("server.properties");
+    std::fs::write(&properties, all.join("\n") + "\n").unwrap();
+    let arguments = args![
+        "format",
+        "-t",
+        "Zm9yZWJheS10ZXN0cy0wMQ",
+        "-c",
+        properties.display()
+    ];
+    let done = java("kafka.tools.StorageTool", &arguments, "");
+    assert_eq!(done.status, Some(0), "{}{}", done.stdout, done.stderr);
+}
+
+/// Starts the node in `dir`.
+pub(super) fn launch(dir: &Path) -> Process {
+    let mut args = java_args("kafka.Kafka", &["-Xms192m", "-Xmx384m"]);
+    args.push(dir.join("server.properties").display().to_string());
+    Process::start("java", &args, &dir.join("kafka.log"))
 }
 
 /// Removes what earlier runs have left: nothing ends the shared Kafka's directory when a runner ends.

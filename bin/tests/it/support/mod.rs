@@ -1,14 +1,19 @@
 //! What the cases stand on: a real Kafka, the binary as a process, clients that others wrote, and a small load of our own.
 
+pub mod audit;
+pub mod chance;
+pub mod cluster;
 pub mod device;
 pub mod forebay;
 pub mod kafka;
 pub mod process;
 pub mod records;
 pub mod tools;
+pub mod wire;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The top of the repository.
@@ -16,13 +21,17 @@ pub fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A port that the kernel says is free.
+/// A port that nobody has now, outside of those that the kernel gives to clients: a process that ends and comes back
+/// would find its port taken by one of them.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id() as u16 % 200 * 100 + turn) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Looks until `probe` gives something; fails the test after `within`.
