@@ -147,7 +147,9 @@ fn hinted(error: StartError) -> Coded {
             "\n    hint: end what uses the address, or set another one in [[listener]] bind",
             exit::FAILED,
         ),
-        StartError::Spool(_) => ("\n    hint: node.data_dir says where it is", exit::IO),
+        StartError::Spool(_) | StartError::Store(_) => {
+            ("\n    hint: node.data_dir says where it is", exit::IO)
+        }
         _ => ("", exit::FAILED),
     };
     Coded {
