@@ -62,7 +62,7 @@ impl Bench {
             producers: 0,
             queue: usize::MAX,
         }));
-        let topics = FakeTopics::default();
+        let topics = FakeTopics(Arc::default(), vec!["unanswered"]);
         let reports = Reports::new(1);
         let disk = Disk::new();
         let (routes, pump) = start(&config, 1, &disk, &reports, &topics, &kafka);

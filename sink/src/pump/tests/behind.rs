@@ -239,3 +239,61 @@ fn a_topic_that_fails_again_and_again_is_served_apart() {
     bench.turn_to_end();
     assert_order(&bench.kafka.lock().unwrap().landed);
 }
+
+#[test]
+fn a_topic_that_is_not_answered_for_does_not_keep_the_chunks_of_the_others() {
+    let routes = vec![
+        samples::route("a/{device_id}", "good"),
+        samples::route("b/{device_id}", "unanswered"),
+    ];
+    let mut bench = Bench::new(routes, |_| Verdict::Taken);
+    bench.publish(&numbers("b/x", 0..5));
+    let mut next = 0;
+    bench.turn_until("it parks", |bench| {
+        bench.publish(&numbers("a/x", next..next + 1));
+        next += 1;
+        std::thread::sleep(Duration::from_millis(1));
+        bench.pump.parked == 5
+    });
+    bench.turn_until("the log is read on", |bench| {
+        bench.pump.cursor.done == bench.disk.next_sequence()
+    });
+    assert_eq!(bench.got.len(), next);
+}
+
+#[test]
+fn the_gate_of_a_route_that_comes_later_to_a_stuck_topic_closes_and_opens_too() {
+    let (mut bench, allowed) = barred();
+    bench
+        .config
+        .routes
+        .push(samples::route("c/{device_id}", "barred"));
+    bench
+        .config
+        .routes
+        .push(samples::route("d/{device_id}", "{json:/to}"));
+    bench.crash();
+    bench.restart();
+    bench.publish(&numbers("b/x", 0..60));
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    assert!(
+        !bench.routes.set_closed(3, false),
+        "its template has not named the topic yet"
+    );
+    bench.publish(&[("d/x", "{\"to\":\"barred\"}".to_owned())]);
+    bench.turn();
+    for route in [1, 2, 3] {
+        assert!(!bench.routes.set_closed(route, true), "route {route} is closed");
+    }
+    let reopened = bench.reports.reopened_count();
+    allowed.store(true, Ordering::Relaxed);
+    bench.turn_to_end();
+    for route in [1, 2, 3] {
+        assert!(
+            bench.routes.set_closed(route, true),
+            "route {route} was open again"
+        );
+    }
+    assert_eq!(bench.reports.reopened_count(), reopened + 1);
+    assert_eq!(bench.kafka.lock().unwrap().values("barred").len(), 61);
+}

@@ -189,3 +189,38 @@ fn a_letter_that_the_dead_letter_topic_refuses_is_kept() {
     assert_eq!(bench.refused(), [(0, 7)]);
     assert_eq!(files(dir.path()), ["00000000000000000000.kept"]);
 }
+
+#[test]
+fn a_refused_record_that_waits_for_the_quarantine_survives_a_new_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, away) = (dir.path().join("there"), dir.path().join("away"));
+    let allowed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let may = Arc::clone(&allowed);
+    let routes = vec![
+        samples::route("a/{device_id}", "good"),
+        samples::route("b/{device_id}", "t"),
+    ];
+    let change = |config: &mut SinkConfig| config.quarantine_dir = Some(there.clone());
+    let mut bench = Bench::with(routes, change, move |batch| {
+        if batch[0].topic == "t" && !may.load(std::sync::atomic::Ordering::Relaxed) {
+            Verdict::Refused(Code::TopicAuthorizationFailed)
+        } else {
+            poison(batch)
+        }
+    });
+    bench.publish(&numbers("b/x", 0..10));
+    bench.turn_until("they park", |bench| bench.pump.parked == 10);
+    std::fs::rename(&there, &away).unwrap();
+    allowed.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.turn_until("its neighbours are delivered", |bench| {
+        bench.kafka.lock().unwrap().values("t").len() == 9
+    });
+    bench.publish(&numbers("a/x", 0..20));
+    bench.turn_until("the others flow", |bench| bench.got.len() == 29);
+    bench.stop();
+    assert!(bench.disk.saved.lock().unwrap().committed <= 7);
+    std::fs::rename(&away, &there).unwrap();
+    bench.restart();
+    bench.turn_to_end();
+    assert_eq!(bench.pump.quarantine.letters(), 1);
+}
