@@ -211,6 +211,10 @@ impl Broker {
         }
         self.shared.enter(Stage::Closing);
         std::thread::sleep(GOOD_BYE);
+        while self.shared.unsettled() > 0 && Instant::now() < until && self.shared.fatal.get().is_none() {
+            self.shared.enter(Stage::Closing);
+            std::thread::sleep(STOP_POLL);
+        }
         let undecided = self.shared.unsettled(); // the wills of those that were told to go included
         let appended = self.bus.stop(Instant::now() + GOOD_BYE);
         if !appended {
