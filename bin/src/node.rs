@@ -1,12 +1,12 @@
 //! One node: the broker, and the sink where there is a Kafka. Started and stopped in order, by `run` and by `demo`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use forebay_broker::auth::ListenerRules;
 use forebay_broker::classify::{Classify, NoRoutes};
+use forebay_broker::config::Bind;
 use forebay_broker::fatal::FatalFlag;
 use forebay_broker::spool::Log;
 use forebay_broker::{Broker, StartError};
@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Name and address of each listener, with the port that was found for port 0.
-    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+    pub fn addresses(&self) -> &[(String, Bind)] {
         self.broker.addresses()
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use forebay_broker::config::{Bind, TransportConfig};
 use forebay_broker::fatal::Fatal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -66,7 +67,7 @@ fn starting_until_set(started: &Arc<OnceLock<Probes>>) -> Probes {
 }
 
 /// Says where it can be reached: a few lines on standard output for people, one in the log for machines.
-fn announce(settings: &Settings, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
+fn announce(settings: &Settings, listeners: &[(String, Bind)], admin: Option<SocketAddr>) {
     let kafka = settings.kafka.as_ref().map_or("none, a plain broker", |kafka| {
         ["bootstrap.servers", "metadata.broker.list"]
             .iter()
@@ -95,7 +96,11 @@ fn announce(settings: &Settings, listeners: &[(String, SocketAddr)], admin: Opti
         } else {
             format!(" ({name})")
         };
-        text.push_str(&format!("  mqtt   {address}{named}\n"));
+        let how = match &config.transport {
+            TransportConfig::Tcp => String::new(),
+            TransportConfig::WebSocket(websocket) => format!(" WebSocket at {}", websocket.path),
+        };
+        text.push_str(&format!("  mqtt   {address}{how}{named}\n"));
     }
     text.push_str(&format!("  kafka  {kafka}\n"));
     if let Some(address) = admin {

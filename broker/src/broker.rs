@@ -1,6 +1,5 @@
 //! A whole broker in this process: start it, read its log, stop it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -11,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::auth::Authenticator;
 use crate::bus::{self, BusError, BusHandle, BusMonitor, BusSender, Reports};
 use crate::classify::Classify;
-use crate::config::{Config, LogConfig};
+use crate::config::{Bind, Config, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
 use crate::listener::{BindError, Bound, Listeners};
@@ -58,7 +57,7 @@ pub enum StartError {
 /// A running broker. Dropping it without [`Broker::stop`] leaves its threads behind.
 pub struct Broker {
     shared: Arc<Shared>,
-    addresses: Vec<(String, SocketAddr)>,
+    addresses: Vec<(String, Bind)>,
     bound: Option<Bound>,
     listeners: Option<Listeners>,
     permits: Arc<Semaphore>,
@@ -139,13 +138,15 @@ impl Broker {
     /// Starts to accept clients. Called again it does nothing.
     pub fn open(&mut self) -> std::io::Result<()> {
         if let Some(bound) = self.bound.take() {
-            self.listeners = Some(bound.serve(self.shared.mailboxes.clone(), self.permits.clone())?);
+            let connect_timeout = Duration::from_secs(self.shared.config.limits.connect_timeout_s.into());
+            let mailboxes = self.shared.mailboxes.clone();
+            self.listeners = Some(bound.serve(mailboxes, self.permits.clone(), connect_timeout)?);
         }
         Ok(())
     }
 
     /// Name and address of each listener, with the port that was found for port 0.
-    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+    pub fn addresses(&self) -> &[(String, Bind)] {
         &self.addresses
     }
 

@@ -1,6 +1,8 @@
 //! What the broker can be told, with its defaults: plain values, checked by [`Config::faults`].
 
-use std::net::SocketAddr;
+mod listener;
+
+pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
 
 use crate::spool::SpoolConfig;
 
@@ -47,19 +49,6 @@ pub enum LogConfig {
     },
     /// On disk: the spool.
     Disk(SpoolConfig),
-}
-
-/// One listener.
-#[derive(Debug, Clone)]
-pub struct ListenerConfig {
-    /// Name in logs and metrics.
-    pub name: String,
-    /// Address and port; port 0 takes a free one.
-    pub bind: SocketAddr,
-    /// Clients without a user name are let in.
-    pub allow_anonymous: bool,
-    /// Only peers on a loopback address are let in.
-    pub loopback_only: bool,
 }
 
 /// Bounds on what clients may do; each is checked before memory is taken.
@@ -202,6 +191,9 @@ impl Config {
         );
         let greatest = self.bus.chunk_bytes.max(self.limits.max_packet_bytes);
         self.log.add_faults(greatest, &mut check);
+        for listener in &self.listeners {
+            listener.add_faults(&mut check);
+        }
         faults
     }
 }

@@ -1,10 +1,10 @@
 //! The sections that make up the broker's configuration: node, listeners, limits, auth, acl, session, spool, bus.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use forebay_broker::config::{BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig};
+use forebay_broker::config::{Bind, BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig};
+use forebay_broker::config::{TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
 use super::fault::Faults;
@@ -108,7 +108,8 @@ fn read_listeners(root: &Section<'_>, auth: Option<bool>, notices: &mut Vec<Stri
         let Some(listener) = read_listener(section, auth, notices) else {
             continue;
         };
-        let taken = |other: &ListenerConfig| other.bind == listener.bind && listener.bind.port() != 0;
+        let free_port = listener.bind.tcp().is_some_and(|address| address.port() == 0);
+        let taken = |other: &ListenerConfig| other.bind == listener.bind && !free_port;
         if let Some(other) = listeners.iter().find(|other| taken(other)) {
             section.fault(
                 "bind",
@@ -132,8 +133,6 @@ fn read_listener(
     auth: Option<bool>,
     notices: &mut Vec<String>,
 ) -> Option<ListenerConfig> {
-    section.not_built("transport", "leave it out: \"tcp\" is what there is for now");
-    section.not_built("proxy_protocol", "set it to false, here and at the load balancer");
     section.not_built(
         "mount_point",
         "leave it out and let the clients use their whole topics",
@@ -144,7 +143,13 @@ fn read_listener(
     }
     let own = section.optional_flag("allow_anonymous");
     let name = section.optional_text("name");
-    let bind: SocketAddr = section.parsed("bind", ADDRESS, |text| text.parse().ok())?;
+    let transport = read_transport(section);
+    let proxy_protocol = section.flag("proxy_protocol");
+    let socket_mode = section.parsed("socket_mode", SOCKET_MODE, socket_mode);
+    let versions = section.parsed_list("versions", VERSIONS, versions);
+    let max_connections = section.integer("max_connections", 0..=ANY);
+    let max_connect_rate_per_address = section.integer("max_connect_rate_per_address", 0..=ANY);
+    let bind: Bind = section.parsed("bind", BIND, |text| text.parse().ok())?;
     let name = name.unwrap_or_else(|| bind.to_string());
     // Without a word on it, only this machine: nothing is open to a network by accident.
     let loopback_only = own.is_none() && auth.is_none();
@@ -161,15 +166,79 @@ fn read_listener(
         notices.push(format!(
             "listener {name}: only clients on this machine may connect; to let others in, say who in [auth] (allow_anonymous = true: everyone)"
         ));
-    } else if allow_anonymous && !bind.ip().is_loopback() {
+    } else if allow_anonymous && !bind.is_local() {
         notices.push(format!("listener {name}: everyone who reaches {bind} may connect, without a password (allow_anonymous = true)"));
+    }
+    if proxy_protocol && !bind.is_local() {
+        notices.push(format!("listener {name}: whoever reaches {bind} says itself where it comes from (proxy_protocol = true); let only the load balancers reach it"));
     }
     Some(ListenerConfig {
         name,
         bind,
+        socket_mode: socket_mode.unwrap_or_default(),
+        transport,
+        proxy_protocol,
         allow_anonymous,
         loopback_only,
+        versions: versions.unwrap_or(Versions::NONE),
+        max_connections,
+        max_connect_rate_per_address,
     })
+}
+
+/// What a listener's address looks like.
+const BIND: &str = "an address with its port such as \"0.0.0.0:1883\" or \"[::]:1883\", or \"unix:/PATH\"";
+
+const SOCKET_MODE: &str = "permissions in octal such as \"0660\"";
+
+fn socket_mode(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
+}
+
+const VERSIONS: &str = "a list of \"3.1\", \"3.1.1\" and \"5.0\", at least one";
+
+fn versions(names: &[String]) -> Option<Versions> {
+    let mut versions = Versions::NONE;
+    for name in names {
+        match name.as_str() {
+            "3.1" => versions.v31 = true,
+            "3.1.1" => versions.v311 = true,
+            "5" | "5.0" => versions.v5 = true,
+            _ => return None,
+        }
+    }
+    (versions != Versions::NONE).then_some(versions)
+}
+
+fn read_transport(section: &Section<'_>) -> TransportConfig {
+    let path = section.parsed(
+        "path",
+        "a path such as \"/mqtt\", without blanks and `?`",
+        |text| {
+            let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'?');
+            fine.then(|| text.to_owned())
+        },
+    );
+    let origins = section.texts("origins");
+    if section.choice("transport", &[("tcp", false), ("ws", true)]) {
+        return TransportConfig::WebSocket(WebSocketConfig {
+            path: path.unwrap_or_default(),
+            origins,
+        });
+    }
+    let default = WebSocketConfig::default();
+    let given = [
+        ("path", path.is_some_and(|path| path != default.path)),
+        ("origins", !origins.is_empty()),
+    ];
+    for (key, _) in given.iter().filter(|(_, differs)| *differs) {
+        section.fault(
+            key,
+            format!("`{}` is for WebSocket alone", section.name(key)),
+            "set `transport = \"ws\"`, or leave it out",
+        );
+    }
+    TransportConfig::Tcp
 }
 
 fn read_limits(root: &Section<'_>) -> Limits {

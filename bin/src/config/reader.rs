@@ -199,20 +199,20 @@ impl<'a> Section<'a> {
     /// A list of texts; from the environment with commas between.
     pub fn texts(&self, key: &'static str) -> Vec<String> {
         self.read(key, |value| {
-            let expected = || "a list of texts such as [\"a\", \"b\"]".to_owned();
-            match value {
-                Value::List(items) => items
-                    .iter()
-                    .map(|item| text(&item.value).map_err(|_| expected()))
-                    .collect(),
-                Value::Env(text) => Ok(text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect()),
-                _ => Err(expected()),
-            }
+            texts(value).ok_or_else(|| "a list of texts such as [\"a\", \"b\"]".to_owned())
+        })
+    }
+
+    /// A list of texts that `parse` understands; `expected` says which do.
+    pub fn parsed_list<T>(
+        &self,
+        key: &'static str,
+        expected: &str,
+        parse: impl Fn(&[String]) -> Option<T>,
+    ) -> Option<T> {
+        self.read(key, |value| {
+            let parsed = texts(value).and_then(|texts| parse(&texts));
+            parsed.map(Some).ok_or_else(|| expected.to_owned())
         })
     }
 
@@ -422,6 +422,20 @@ fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::Text(text) | Value::Env(text) => Ok(text.clone()),
         _ => Err("a text in quotes".to_owned()),
+    }
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::List(items) => items.iter().map(|item| text(&item.value).ok()).collect(),
+        Value::Env(text) => Some(
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        ),
+        _ => None,
     }
 }
 

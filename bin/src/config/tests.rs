@@ -3,6 +3,7 @@
 
 use super::*;
 use forebay_broker::classify::Level;
+use forebay_broker::config::TransportConfig;
 use forebay_sink::{RouteConfig, Value};
 
 fn given(text: &str) -> Result<Settings, Vec<Fault>> {
@@ -100,10 +101,7 @@ fn every_setting_of_the_reference_is_known_and_off_by_default_only_where_it_says
 #[test]
 fn the_main_configuration_is_fit() {
     let settings = given(MAIN).unwrap();
-    assert_eq!(
-        settings.broker.listeners[0].bind,
-        "127.0.0.1:1883".parse().unwrap()
-    );
+    assert_eq!(settings.broker.listeners[0].bind.to_string(), "127.0.0.1:1883");
     assert!(settings.broker.listeners[0].allow_anonymous && !settings.broker.listeners[0].loopback_only);
     assert_eq!(settings.admin, Some("127.0.0.1:9464".parse().unwrap()));
     let kafka = settings.kafka.unwrap();
@@ -294,7 +292,7 @@ fn the_environment_overrides_the_file_with_the_type_of_the_key() {
         ["mqtt.topic", "mqtt.qos"]
     );
     assert!(!kafka.routes[1].sink);
-    assert_eq!(settings.broker.listeners[0].bind.port(), 0);
+    assert_eq!(settings.broker.listeners[0].bind.to_string(), "127.0.0.1:0");
     assert_eq!(
         (
             settings.broker.limits.receive_maximum,
@@ -363,4 +361,79 @@ proptest::proptest! {
     ) {
         let _ = from_text(&parts.join(" ").replace(" \n ", "\n"), [(name, value)]);
     }
+}
+
+#[test]
+fn a_listener_says_all_that_it_can() {
+    let text = r#"
+[auth]
+allow_anonymous = true
+[[listener]]
+bind = "0.0.0.0:8083"
+transport = "ws"
+path = "/broker"
+origins = ["https://fleet.example.com"]
+proxy_protocol = true
+versions = ["3.1.1", "5.0"]
+max_connections = 10
+max_connect_rate_per_address = 5
+[[listener]]
+bind = "unix:/run/forebay/mqtt.sock"
+socket_mode = "0600"
+"#;
+    let settings = given(text).unwrap();
+    let [websocket, unix] = &settings.broker.listeners[..] else {
+        panic!("two listeners");
+    };
+    let TransportConfig::WebSocket(config) = &websocket.transport else {
+        panic!("WebSocket");
+    };
+    assert_eq!((config.path.as_str(), config.origins.len()), ("/broker", 1));
+    assert!(websocket.proxy_protocol && websocket.versions.v5 && !websocket.versions.v31);
+    assert_eq!(
+        (websocket.max_connections, websocket.max_connect_rate_per_address),
+        (10, 5)
+    );
+    assert_eq!(unix.name, "unix:/run/forebay/mqtt.sock");
+    assert_eq!((unix.bind.is_local(), unix.socket_mode), (true, 0o600));
+    let notice = |part: &str| {
+        settings
+            .notices
+            .iter()
+            .filter(|notice| notice.contains(part))
+            .count()
+    };
+    assert_eq!(
+        (
+            notice("let only the load balancers"),
+            notice("everyone who reaches")
+        ),
+        (1, 1)
+    );
+}
+
+#[test]
+fn what_a_listener_can_not_be_is_a_fault_at_its_line() {
+    let cases = [
+        ("bind = \"unix:mqtt.sock\"", "unix:/PATH"),
+        ("bind = \"localhost\"", "an address with its port"),
+        ("socket_mode = \"0999\"", "permissions in octal"),
+        ("transport = \"quic\"", "one of \"tcp\", \"ws\""),
+        ("origins = [\"https://a\"]", "for WebSocket alone"),
+        ("path = \"/other\"", "for WebSocket alone"),
+        ("path = \"mqtt\"", "a path such as"),
+        ("versions = []", "at least one"),
+        ("versions = [\"4\"]", "\"3.1.1\""),
+        ("max_connections = -1", "an integer from 0"),
+        ("mount_point = \"a/\"", "not built yet"),
+    ];
+    for (line, expected) in cases {
+        let faults = faults(&format!("[[listener]]\n{line}\n"));
+        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        assert_eq!(faults[0].0, Place::Line(2), "{line}");
+        assert!(faults[0].1.contains(expected), "{line}: {faults:?}");
+    }
+    let unix =
+        "[[listener]]\nbind = \"unix:/run/a\"\nproxy_protocol = true\nmax_connect_rate_per_address = 1\n";
+    assert_eq!(faults(unix).len(), 2);
 }

@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     let address = node
         .addresses()
         .first()
-        .map(|(_, address)| *address)
+        .and_then(|(_, bind)| bind.tcp())
         .context("no listener")?;
     let mut screen = Screen::new(Instant::now());
     // A reader that goes away (`| head`) ends the demo, it does not fail it.

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::intake::Intake;
 use super::{Accepted, Connection};
@@ -18,6 +17,9 @@ use crate::codec::{
     Connack, Connect, DecodeError, Packet, Properties, Reason, Version, decode, encode, frame_len,
     peek_version,
 };
+use crate::config::TransportConfig;
+use crate::listener::transport::{Detached, Transport};
+use crate::listener::upgrade::upgrade;
 use crate::worker::Worker;
 
 /// First byte of CONNECT: its flags are reserved and 0.
@@ -45,20 +47,15 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         stream,
         peer,
         listener,
-        permit,
+        permits,
         mut read,
-        deadline_ms,
+        deadline,
     } = *accepted;
-    let mut stream = TcpStream::from_std(stream).ok()?;
-    let now_ms = worker.with(|state| state.now_ms());
-    let limits = &worker.shared.config.limits;
-    let deadline_ms = deadline_ms.unwrap_or(now_ms + u64::from(limits.connect_timeout_s) * 1_000);
-    let left = Duration::from_millis(deadline_ms.saturating_sub(now_ms));
-    let whole = timeout(
-        left,
-        read_connect(&mut stream, &mut read, limits.max_packet_bytes),
+    let whole = timeout_at(
+        deadline.into(),
+        first_packet(&worker, stream, listener, &mut read),
     );
-    let len = whole
+    let (stream, len) = whole
         .await
         .inspect_err(|_| tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s"))
         .ok()?
@@ -70,7 +67,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         Ok(Packet::Connect(connect)) => connect,
         Ok(_) => return None,
         Err(error) => {
-            refuse_malformed(&mut stream, frame, error).await;
+            refuse_malformed(stream, frame, error).await;
             return None;
         }
     };
@@ -82,16 +79,16 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             let version = packet.version;
             read.drain(..len);
             let intake = Intake::new(read);
-            Some(Connection::new(worker, stream, joined, version, intake, permit))
+            Some(Connection::new(worker, stream, joined, version, intake, permits))
         }
         Next::Home(home) => {
             let handed_over = Accepted {
-                stream: stream.into_std().ok()?,
+                stream: stream.detach().ok()?,
                 peer,
                 listener,
-                permit,
+                permits,
                 read,
-                deadline_ms: Some(deadline_ms),
+                deadline,
             };
             let mailbox = worker.shared.mailboxes.get(usize::from(home))?;
             mailbox.put_socket(Box::new(handed_over));
@@ -100,14 +97,33 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         Next::Refuse(version, reason) => {
             worker.with(|state| state.count_refused());
             tracing::info!(%peer, client_id = packet.client_id, ?reason, "CONNECT refused");
-            refuse(&mut stream, version, reason).await;
+            refuse(stream, version, reason).await;
             None
         }
     }
 }
 
+/// What comes before MQTT on this listener, then the first packet, in `read`: its length.
+async fn first_packet(
+    worker: &Worker,
+    stream: Detached,
+    listener: usize,
+    read: &mut Vec<u8>,
+) -> io::Result<(Transport, usize)> {
+    let config = &worker.shared.config;
+    let max_bytes = config.limits.max_packet_bytes;
+    let mut stream = stream.attach()?;
+    if let Some(TransportConfig::WebSocket(websocket)) = config.listeners.get(listener).map(|l| &l.transport)
+        && !stream.is_websocket()
+    {
+        stream = upgrade(stream, std::mem::take(read), websocket, max_bytes).await?;
+    }
+    let len = read_connect(&mut stream, read, max_bytes).await?;
+    Ok((stream, len))
+}
+
 async fn read_connect(
-    stream: &mut TcpStream,
+    stream: &mut Transport,
     read: &mut Vec<u8>,
     max_packet_bytes: usize,
 ) -> io::Result<usize> {
@@ -127,6 +143,12 @@ async fn read_connect(
 }
 
 fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -> Next {
+    let Some(listener) = worker.shared.config.listeners.get(listener) else {
+        return Next::Refuse(connect.version, Reason::ServerUnavailable);
+    };
+    if !listener.versions.has(connect.version) {
+        return Next::Refuse(connect.version, Reason::UnsupportedProtocolVersion);
+    }
     if let Err(error) = connect.check_client_id() {
         return Next::Refuse(connect.version, error.reason);
     }
@@ -140,9 +162,6 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
     if connect.will.is_some() && !worker.with(|state| state.takes_wills()) {
         return Next::Refuse(connect.version, Reason::ServerBusy);
     }
-    let Some(listener) = worker.shared.config.listeners.get(listener) else {
-        return Next::Refuse(connect.version, Reason::ServerUnavailable);
-    };
     let origin = Origin {
         peer,
         allow_anonymous: listener.allow_anonymous,
@@ -171,7 +190,7 @@ fn client_id_at_home(worker: &Worker) -> String {
 }
 
 /// CONNACK with `reason`, then the end [MQTT-3.2.2-7; 3.1.1: MQTT-3.2.2-5].
-async fn refuse(stream: &mut TcpStream, version: Version, reason: Reason) {
+async fn refuse(mut stream: Transport, version: Version, reason: Reason) {
     let connack = Packet::Connack(Connack {
         session_present: false,
         reason,
@@ -180,13 +199,13 @@ async fn refuse(stream: &mut TcpStream, version: Version, reason: Reason) {
     let mut out = Vec::new();
     if encode(version, &connack, &mut out).is_ok() {
         let _ = timeout(REFUSE_WITHIN, stream.write_all(&out)).await; // the peer may be gone: it is refused anyway
-        let _ = timeout(REFUSE_WITHIN, stream.shutdown()).await;
+        stream.linger().await;
     }
 }
 
 /// A CONNECT that can't be read: a 5.0 client is told why; a 3.x client only that its version is not known here, all
 /// else is a close [MQTT-3.1.2-1, MQTT-3.1.2-2; 3.1.1: MQTT-3.1.4-1].
-async fn refuse_malformed(stream: &mut TcpStream, frame: &[u8], error: DecodeError) {
+async fn refuse_malformed(stream: Transport, frame: &[u8], error: DecodeError) {
     tracing::debug!(%error, "malformed CONNECT");
     match (peek_version(frame), error.reason) {
         (_, Reason::UnsupportedProtocolVersion) => refuse(stream, Version::V311, error.reason).await,

@@ -11,12 +11,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::codec::{Disconnect, Packet, Properties, Reason, Version, encode};
+use crate::listener::Permits;
+use crate::listener::transport::{Detached, Transport, yield_to_others};
 use crate::session::Detach;
 use crate::worker::{Attached, SessionRef, Stage, Worker};
 use intake::Intake;
@@ -33,15 +34,17 @@ const PREFIX_BYTES: usize = 8 * 1024;
 /// A socket on its way to the worker that will serve it.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub stream: std::net::TcpStream,
+    pub stream: Detached,
+    /// Its address, or the one that a PROXY header states.
     pub peer: SocketAddr,
     /// Index of its listener in the configuration.
     pub listener: usize,
-    pub permit: OwnedSemaphorePermit,
-    /// What another worker has read already: the CONNECT, and what came with it.
+    pub permits: Permits,
+    /// What the listener or another worker has read already: what came behind a PROXY header; the CONNECT, and what
+    /// came with it.
     pub read: Vec<u8>,
-    /// When CONNECT must be whole, on the broker's clock, once that has begun to run.
-    pub deadline_ms: Option<u64>,
+    /// When CONNECT must be whole.
+    pub deadline: Instant,
 }
 
 /// Why a connection ends.
@@ -69,7 +72,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>) {
 /// One connected client.
 struct Connection {
     worker: Rc<Worker>,
-    stream: TcpStream,
+    stream: Transport,
     at: SessionRef,
     kick: Rc<Cell<Option<Reason>>>,
     version: Version,
@@ -81,17 +84,17 @@ struct Connection {
     intake: Intake,
     out: Vec<u8>,
     written: usize,
-    _permit: OwnedSemaphorePermit,
+    permits: Option<Permits>,
 }
 
 impl Connection {
     fn new(
         worker: Rc<Worker>,
-        stream: TcpStream,
+        stream: Transport,
         joined: Attached,
         version: Version,
         intake: Intake,
-        permit: OwnedSemaphorePermit,
+        permits: Permits,
     ) -> Self {
         Self {
             worker,
@@ -105,7 +108,7 @@ impl Connection {
             intake,
             out: Vec::new(),
             written: 0,
-            _permit: permit,
+            permits: Some(permits),
         }
     }
 
@@ -233,9 +236,7 @@ impl Connection {
                 (Some(reason), Some(Detach::Lost))
             }
         };
-        if let Some(reason) = reason {
-            self.say_good_bye(reason, how.is_some());
-        }
+        self.say_good_bye(reason, how.is_some());
         self.ended = true;
         if let Some(how) = how {
             self.worker.with(|state| state.detach(self.at, how));
@@ -243,28 +244,35 @@ impl Connection {
     }
 
     /// What was to be written goes first; a 5.0 client is told the reason (section 3.14), a 3.x client sees the
-    /// socket close.
-    fn say_good_bye(&mut self, reason: Reason, owns_session: bool) {
-        if owns_session {
+    /// socket close. Whom the broker turns out gets time to read it.
+    fn say_good_bye(&mut self, reason: Option<Reason>, owns_session: bool) {
+        if owns_session && reason.is_some() {
             self.worker
                 .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
         }
-        if self.version == Version::V5 {
+        if let Some(reason) = reason
+            && self.version == Version::V5
+        {
             let properties = Properties::EMPTY;
             let packet = Packet::Disconnect(Disconnect { reason, properties });
             let _ = encode(self.version, &packet, &mut self.out); // three bytes always fit
         }
-        if let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let _ = self.stream.try_write(rest); // the peer may be gone: nothing is lost by that
+        let mut stream = std::mem::replace(&mut self.stream, Transport::Closed);
+        let rest = if reason.is_some() {
+            self.out.get(self.written..)
+        } else {
+            None
+        };
+        stream.say_last(rest.unwrap_or_default());
+        let permits = self.permits.take();
+        let is_told = reason.is_some() || stream.is_websocket();
+        if is_told && !self.eof {
+            tokio::task::spawn_local(async move {
+                stream.linger().await;
+                drop(permits);
+            });
         }
     }
-}
-
-/// Runs this task again after the runtime has looked at all other sockets. A plain wake-up would put it at the end of
-/// the line of those that are ready, and nobody else would be for as long as it is the only one in it.
-fn yield_to_others(cx: &mut Context<'_>) {
-    let deferred = std::pin::pin!(tokio::task::yield_now());
-    let _ = deferred.poll(cx); // pending at its first poll, by which the wake-up is due
 }
 
 impl Drop for Connection {

@@ -1,21 +1,33 @@
-//! The listeners: bind, accept, take a permit, deal the sockets out to the workers. No byte is read here.
+//! The listeners: bind, accept, take a permit, deal the sockets out to the workers. Of what a socket brings only a
+//! PROXY header is read here: it says whose connection it is.
 
+mod proxy;
+mod rate;
 mod tcp;
+pub(crate) mod transport;
+mod unix;
+pub(crate) mod upgrade;
+mod websocket;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, counter};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
-use crate::config::ListenerConfig;
+use crate::config::{Bind, ListenerConfig};
 use crate::connection::Accepted;
 use crate::worker::Mailbox;
+use rate::Rates;
+use transport::Transport;
+use unix::SocketFile;
 
 /// Wait after an accept that failed for want of something that others must give back first.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -27,7 +39,7 @@ pub struct BindError {
     /// The listener's name.
     pub name: String,
     /// The address asked for.
-    pub bind: SocketAddr,
+    pub bind: Bind,
     /// What the system said.
     #[source]
     pub source: io::Error,
@@ -36,7 +48,14 @@ pub struct BindError {
 /// Sockets that listen but are not accepted from yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    sockets: Vec<(ListenerConfig, std::net::TcpListener)>,
+    sockets: Vec<(ListenerConfig, Socket)>,
+}
+
+/// One of them.
+#[derive(Debug)]
+enum Socket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
 /// The accept loops, on a thread of their own.
@@ -46,38 +65,53 @@ pub(crate) struct Listeners {
     thread: JoinHandle<()>,
 }
 
+/// What a connection holds for as long as it stands.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    _all: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
+}
+
 impl Bound {
     /// Binds every listener; none is accepted from before [`Bound::serve`].
     pub fn open(listeners: &[ListenerConfig]) -> Result<Self, BindError> {
         let sockets = listeners
             .iter()
-            .map(|config| {
-                let alone_on_port = !listeners.iter().any(|other| {
-                    other.bind.is_ipv4() && other.bind.port() == config.bind.port() && config.bind.port() != 0
-                });
-                match tcp::bind(config.bind, alone_on_port) {
-                    Ok(socket) => Ok((config.clone(), socket)),
-                    Err(source) => Err(BindError {
-                        name: config.name.clone(),
-                        bind: config.bind,
-                        source,
-                    }),
-                }
+            .map(|config| match bind(config, listeners) {
+                Ok(socket) => Ok((config.clone(), socket)),
+                Err(source) => Err(BindError {
+                    name: config.name.clone(),
+                    bind: config.bind.clone(),
+                    source,
+                }),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { sockets })
     }
 
     /// Name and address of each listener, with the port that the system gave for port 0.
-    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(String, Bind)> {
+        let address = |config: &ListenerConfig, socket: &Socket| {
+            match socket {
+                Socket::Tcp(socket) => socket.local_addr().ok().map(Bind::Tcp),
+                Socket::Unix(..) => None,
+            }
+            .unwrap_or_else(|| config.bind.clone())
+        };
         self.sockets
             .iter()
-            .map(|(config, socket)| (config.name.clone(), socket.local_addr().unwrap_or(config.bind)))
+            .map(|(config, socket)| (config.name.clone(), address(config, socket)))
             .collect()
     }
 
-    /// Starts to accept; sockets go round the `mailboxes`, at most as many at a time as there are `permits`.
-    pub fn serve(self, mailboxes: Arc<[Arc<Mailbox>]>, permits: Arc<Semaphore>) -> io::Result<Listeners> {
+    /// Starts to accept; sockets go round the `mailboxes`, at most as many at a time as there are `permits`. Each has
+    /// `connect_timeout` for all that comes before its session.
+    pub fn serve(
+        self,
+        mailboxes: Arc<[Arc<Mailbox>]>,
+        permits: Arc<Semaphore>,
+        connect_timeout: Duration,
+    ) -> io::Result<Listeners> {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -86,6 +120,7 @@ impl Bound {
         let deal = Arc::new(Deal {
             mailboxes,
             permits,
+            connect_timeout,
             next: AtomicU64::new(0),
             accepted: counter!(crate::metrics::CONNECTIONS_ACCEPTED),
             refused: counter!(crate::metrics::CONNECTIONS_REFUSED),
@@ -94,15 +129,30 @@ impl Bound {
             .name("listener".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    let mut loops = tokio::task::JoinSet::new();
+                    let mut loops = JoinSet::new();
                     for (index, (config, socket)) in self.sockets.into_iter().enumerate() {
-                        loops.spawn(accept(index, config, socket, deal.clone(), stopped.clone()));
+                        let door = Door::new(index, config, deal.clone());
+                        loops.spawn(door.accept(socket, stopped.clone()));
                     }
                     while loops.join_next().await.is_some() {}
                 });
             })?;
         Ok(Listeners { stop, thread })
     }
+}
+
+fn bind(config: &ListenerConfig, all: &[ListenerConfig]) -> io::Result<Socket> {
+    let address = match &config.bind {
+        Bind::Tcp(address) => *address,
+        Bind::Unix(path) => {
+            return unix::bind(path, config.socket_mode).map(|(socket, file)| Socket::Unix(socket, file));
+        }
+    };
+    let alone_on_port = !all
+        .iter()
+        .filter_map(|other| other.bind.tcp())
+        .any(|other| other.is_ipv4() && other.port() == address.port() && address.port() != 0);
+    tcp::bind(address, alone_on_port).map(Socket::Tcp)
 }
 
 impl Listeners {
@@ -117,39 +167,192 @@ impl Listeners {
 struct Deal {
     mailboxes: Arc<[Arc<Mailbox>]>,
     permits: Arc<Semaphore>,
+    connect_timeout: Duration,
     next: AtomicU64,
     accepted: Counter,
     refused: Counter,
 }
 
-async fn accept(
+/// One listener while it accepts.
+struct Door {
     index: usize,
     config: ListenerConfig,
-    socket: std::net::TcpListener,
     deal: Arc<Deal>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(listener = config.name, %error, "can't accept on this listener");
-            return;
-        }
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => deal.out(index, &config, stream, peer),
-            Err(error) if is_the_peers(&error) => {}
-            Err(error) => {
-                tracing::warn!(listener = config.name, %error, "accept failed, trying again shortly");
-                tokio::time::sleep(ACCEPT_BACK_OFF).await;
+    /// Permits of this listener alone, where it has a bound of its own.
+    own: Option<Arc<Semaphore>>,
+    rates: Rates,
+    /// Connections whose PROXY header is on its way. Each holds its permits.
+    announced: JoinSet<Option<Guest>>,
+}
+
+/// One connection on its way in.
+struct Guest {
+    stream: Transport,
+    peer: SocketAddr,
+    permits: Permits,
+    deadline: Instant,
+    /// What came behind the PROXY header.
+    read: Vec<u8>,
+}
+
+/// An accepting socket on the reactor.
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Accepting {
+    fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Socket::Unix(socket, file) => Self::Unix(UnixListener::from_std(socket)?, file),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Transport, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Transport::Tcp(stream), peer))
+            }
+            Self::Unix(listener, _file) => {
+                let (stream, _) = listener.accept().await?;
+                // It has no address, and is on this machine.
+                Ok((
+                    Transport::Unix(stream),
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                ))
             }
         }
     }
+}
+
+impl Door {
+    fn new(index: usize, config: ListenerConfig, deal: Arc<Deal>) -> Self {
+        let bounded = config.max_connections > 0;
+        Self {
+            index,
+            own: bounded
+                .then(|| Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)))),
+            rates: Rates::new(config.max_connect_rate_per_address, Instant::now()),
+            announced: JoinSet::new(),
+            config,
+            deal,
+        }
+    }
+
+    async fn accept(mut self, socket: Socket, mut stopped: watch::Receiver<bool>) {
+        let socket = match Accepting::new(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(listener = self.config.name, %error, "can't accept on this listener");
+                return;
+            }
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                Some(guest) = self.announced.join_next() => {
+                    if let Ok(Some(guest)) = guest {
+                        self.let_in(guest);
+                    }
+                    continue;
+                }
+                _ = stopped.changed() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.take(stream, peer),
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = self.config.name, %error, "accept failed, trying again shortly");
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    /// Takes one socket that was accepted, unless there are too many.
+    fn take(&mut self, stream: Transport, peer: SocketAddr) {
+        let Some(permits) = self.permits() else {
+            self.deal.refused.increment(1);
+            tracing::debug!(listener = self.config.name, %peer, "refused: max_connections are open");
+            return;
+        };
+        if let Transport::Tcp(stream) = &stream
+            && let Err(error) = tcp::tune(stream)
+        {
+            tracing::debug!(listener = self.config.name, %peer, %error, "gone before it was served");
+            return;
+        }
+        let guest = Guest {
+            stream,
+            peer,
+            permits,
+            deadline: Instant::now() + self.deal.connect_timeout,
+            read: Vec::new(),
+        };
+        if self.config.proxy_protocol {
+            self.announced.spawn(announce(
+                guest,
+                self.config.name.clone(),
+                self.config.loopback_only,
+            ));
+        } else {
+            self.let_in(guest);
+        }
+    }
+
+    fn permits(&self) -> Option<Permits> {
+        let own = match &self.own {
+            Some(own) => Some(own.clone().try_acquire_owned().ok()?),
+            None => None,
+        };
+        let all = self.deal.permits.clone().try_acquire_owned().ok()?;
+        Some(Permits { _all: all, _own: own })
+    }
+
+    /// Hands one socket to the next worker, unless its address connects too often.
+    fn let_in(&mut self, guest: Guest) {
+        let peer = guest.peer;
+        if !self.rates.take(peer.ip(), Instant::now()) {
+            self.deal.refused.increment(1);
+            tracing::debug!(listener = self.config.name, %peer, "refused: more than max_connect_rate_per_address");
+            return;
+        }
+        let Ok(stream) = guest.stream.detach() else {
+            return; // gone
+        };
+        self.deal.out(Box::new(Accepted {
+            stream,
+            peer,
+            listener: self.index,
+            permits: guest.permits,
+            read: guest.read,
+            deadline: guest.deadline,
+        }));
+    }
+}
+
+/// Reads the PROXY header, which makes the address that it states the peer's. `None`: there was none in time.
+async fn announce(mut guest: Guest, listener: String, loopback_only: bool) -> Option<Guest> {
+    let peer = guest.peer;
+    let header = proxy::read_header(&mut guest.stream, &mut guest.read);
+    match timeout_at(guest.deadline.into(), header).await {
+        // Nobody else gets to say that it is on this machine.
+        Ok(Ok(Some(stated))) if !(loopback_only && !peer.ip().to_canonical().is_loopback()) => {
+            guest.peer = stated;
+        }
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(listener, %peer, %error, "closed: no PROXY header");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(listener, %peer, "closed: no PROXY header within limits.connect_timeout_s");
+            return None;
+        }
+    }
+    Some(guest)
 }
 
 /// Faults of one connection attempt, not of the listener.
@@ -161,31 +364,12 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 impl Deal {
-    /// Hands one socket to the next worker, or closes it when there are too many.
-    fn out(&self, listener: usize, config: &ListenerConfig, stream: tokio::net::TcpStream, peer: SocketAddr) {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.refused.increment(1);
-            tracing::debug!(listener = config.name, %peer, "refused: limits.max_connections are open");
-            return;
-        };
-        let stream = match tcp::tune(stream) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(listener = config.name, %peer, %error, "gone before it was served");
-                return;
-            }
-        };
+    /// Hands one socket to the next worker.
+    fn out(&self, accepted: Box<Accepted>) {
         self.accepted.increment(1);
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len().max(1) as u64;
         if let Some(mailbox) = self.mailboxes.get(turn as usize) {
-            mailbox.put_socket(Box::new(Accepted {
-                stream,
-                peer,
-                listener,
-                permit,
-                read: Vec::new(),
-                deadline_ms: None,
-            }));
+            mailbox.put_socket(accepted);
         }
     }
 }

@@ -29,12 +29,10 @@ pub(super) fn bind(address: SocketAddr, alone_on_port: bool) -> io::Result<std::
     Ok(socket.into())
 }
 
-/// Sets what every connection needs, and takes the socket off the accepting thread's reactor.
-pub(super) fn tune(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {
-    let stream = stream.into_std()?;
-    let socket = SockRef::from(&stream);
+/// Sets what every connection needs.
+pub(super) fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    socket.set_tcp_user_timeout(Some(GIVE_UP_AFTER))?;
-    Ok(stream)
+    socket.set_tcp_user_timeout(Some(GIVE_UP_AFTER))
 }

@@ -8,11 +8,6 @@ use crate::record::Change;
 use crate::session::{Request, Ticket, Violation};
 
 impl State {
-    /// Milliseconds since the broker started, as of this turn.
-    pub fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-
     /// The connection's task runs for the first time: from now on it is woken through `waker`.
     pub fn register(&mut self, at: SessionRef, waker: Waker) {
         if let Some(link) = self.slot(at).and_then(|slot| slot.link.as_mut()) {

@@ -109,9 +109,7 @@ impl TestBroker {
             workers: 2,
             listeners: vec![ListenerConfig {
                 name: "test".into(),
-                bind: "127.0.0.1:0".parse().unwrap(),
-                allow_anonymous: true,
-                loopback_only: true,
+                ..ListenerConfig::default()
             }],
             ..Config::default()
         };
@@ -124,7 +122,7 @@ impl TestBroker {
         let mut broker = Broker::start(config, Arc::new(classify), Arc::new(ListenerRules)).unwrap();
         let reader = Arc::new(Mutex::new(broker.log_reader("test").unwrap()));
         broker.open().unwrap();
-        let address = broker.addresses()[0].1;
+        let address = broker.addresses()[0].1.tcp().unwrap();
         Self {
             broker,
             reader,

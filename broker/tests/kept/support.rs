@@ -69,8 +69,7 @@ impl Node {
             listeners: vec![ListenerConfig {
                 name: "test".into(),
                 bind: "127.0.0.1:0".parse().unwrap(),
-                allow_anonymous: true,
-                loopback_only: true,
+                ..ListenerConfig::default()
             }],
             log: LogConfig::Disk(SpoolConfig {
                 dir: data.join("spool"),
@@ -83,7 +82,7 @@ impl Node {
         config.limits.will_grace_s = 1;
         let mut broker = Broker::start(config, Arc::new(NoRoutes), Arc::new(ListenerRules)).unwrap();
         broker.open().unwrap();
-        let address = broker.addresses()[0].1;
+        let address = broker.addresses()[0].1.tcp().unwrap();
         Self { broker, address }
     }
 

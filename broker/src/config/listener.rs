@@ -1,0 +1,202 @@
+//! One listener: where it listens, what is spoken before MQTT, whom it lets in, its own bounds.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::codec::Version;
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// Address and port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A socket in the file system, for clients on this machine.
+    Unix(PathBuf),
+}
+
+impl Bind {
+    /// The address, unless it is a socket in the file system.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The path, if it is a socket in the file system.
+    pub fn unix(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        self.tcp().is_none_or(|address| address.ip().is_loopback())
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A text that names no place to listen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither an address with its port nor unix:/PATH")]
+pub struct NoBind;
+
+impl FromStr for Bind {
+    type Err = NoBind;
+
+    fn from_str(text: &str) -> Result<Self, NoBind> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
+            Some(_) => Err(NoBind),
+            None => text.parse().map(Self::Tcp).map_err(|_| NoBind),
+        }
+    }
+}
+
+/// What carries the MQTT packets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TransportConfig {
+    /// The byte stream itself.
+    #[default]
+    Tcp,
+    /// Binary frames of WebSocket (MQTT section 6).
+    WebSocket(WebSocketConfig),
+}
+
+/// MQTT over WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// Path of the upgrade request.
+    pub path: String,
+    /// Values of `Origin` that are let in; empty: any. Clients that send none are no browsers and are let in.
+    pub origins: Vec<String>,
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self {
+            path: "/mqtt".to_owned(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// Which protocol versions a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// MQTT 3.1.
+    pub v31: bool,
+    /// MQTT 3.1.1.
+    pub v311: bool,
+    /// MQTT 5.0.
+    pub v5: bool,
+}
+
+impl Versions {
+    /// All that there are.
+    pub const ALL: Self = Self {
+        v31: true,
+        v311: true,
+        v5: true,
+    };
+    /// None: to begin a list with.
+    pub const NONE: Self = Self {
+        v31: false,
+        v311: false,
+        v5: false,
+    };
+
+    /// Whether `version` is taken.
+    pub fn has(self, version: Version) -> bool {
+        match version {
+            Version::V31 => self.v31,
+            Version::V311 => self.v311,
+            Version::V5 => self.v5,
+        }
+    }
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Where it listens.
+    pub bind: Bind,
+    /// Permissions of a socket in the file system.
+    pub socket_mode: u32,
+    /// What carries the packets.
+    pub transport: TransportConfig,
+    /// Every connection begins with a PROXY header (version 1 or 2), which says where it comes from.
+    pub proxy_protocol: bool,
+    /// Clients without a user name are let in.
+    pub allow_anonymous: bool,
+    /// Only peers on a loopback address are let in.
+    pub loopback_only: bool,
+    /// Protocol versions that are taken.
+    pub versions: Versions,
+    /// Connections of this listener at a time, within [`super::Limits::max_connections`]; 0: no bound of its own.
+    pub max_connections: usize,
+    /// Connections that one address may open within a second; 0: no bound. An IPv6 address counts by its /64.
+    pub max_connect_rate_per_address: u32,
+}
+
+impl Default for ListenerConfig {
+    /// A free port on this machine, for this machine.
+    fn default() -> Self {
+        Self {
+            name: "mqtt".to_owned(),
+            bind: Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            socket_mode: 0o660,
+            transport: TransportConfig::Tcp,
+            proxy_protocol: false,
+            allow_anonymous: true,
+            loopback_only: true,
+            versions: Versions::ALL,
+            max_connections: 0,
+            max_connect_rate_per_address: 0,
+        }
+    }
+}
+
+impl ListenerConfig {
+    /// What is wrong with it, each with its remedy.
+    pub(super) fn add_faults(&self, check: &mut dyn FnMut(bool, &str)) {
+        let name = &self.name;
+        if let TransportConfig::WebSocket(config) = &self.transport {
+            check(
+                config.path.starts_with('/')
+                    && config.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?'),
+                &format!("listener {name}: the WebSocket path must begin with `/`, without blanks or `?`"),
+            );
+        }
+        if self.bind.unix().is_some() {
+            check(
+                !self.proxy_protocol,
+                &format!("listener {name}: a unix socket takes no PROXY protocol: leave proxy_protocol out"),
+            );
+            check(
+                self.max_connect_rate_per_address == 0,
+                &format!(
+                    "listener {name}: a unix socket has no addresses: leave max_connect_rate_per_address out"
+                ),
+            );
+        }
+        check(
+            self.versions != Versions::NONE,
+            &format!("listener {name}: no protocol version is taken: name at least one in versions"),
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! MQTT's bytes in binary frames of WebSocket (MQTT section 6). Packets and frames know nothing of each other: what
+//! comes is one stream of bytes, wherever frames begin and end [MQTT-6.0.0-2].
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::frame::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use super::transport::{Transport, yield_to_others};
+
+/// What a connection's read buffer holds, and what is gathered before a write.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Payload of the frames that are sent.
+const FRAME_BYTES: usize = 16 * 1024;
+
+/// What may wait to be written: a frame of good-bye and what answers pings.
+const MOST_WAITING_BYTES: usize = 256 * 1024;
+
+/// Reads of the socket for one read of MQTT's bytes, before others get their turn: pings and empty frames bring none.
+const READS_PER_TURN: u32 = 16;
+
+/// A WebSocket on a plain socket.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    socket: Transport,
+    framing: Framing,
+}
+
+/// The state of a WebSocket without its socket.
+#[derive(Debug)]
+pub(crate) struct Framing {
+    context: WebSocketContext,
+    /// Of the message that was read last: what nobody has taken yet.
+    unread: Bytes,
+    /// Bytes of the caller that stand in a frame which is not written whole yet.
+    sending: usize,
+}
+
+impl Framing {
+    /// A server's end after its handshake. `read` came behind the client's request; a message may have
+    /// `max_message_bytes`.
+    pub fn new(read: Vec<u8>, max_message_bytes: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_write_buffer_size(MOST_WAITING_BYTES)
+            .max_message_size(Some(max_message_bytes))
+            .max_frame_size(Some(max_message_bytes));
+        Self {
+            context: WebSocketContext::from_partially_read(read, Role::Server, Some(config)),
+            unread: Bytes::new(),
+            sending: 0,
+        }
+    }
+}
+
+/// A socket as the framing wants it: what is not there now "would block", and the task is woken when it is.
+struct Polled<'a, 'b> {
+    socket: &'a mut Transport,
+    cx: &'a mut Context<'b>,
+    reads: u32,
+}
+
+impl Read for Polled<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reads == READS_PER_TURN {
+            yield_to_others(self.cx);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.reads += 1;
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+        }
+    }
+}
+
+impl Write for Polled<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(result) => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // sockets keep nothing back
+    }
+}
+
+impl WebSocket {
+    /// Joins them.
+    pub fn new(socket: Transport, framing: Framing) -> Self {
+        Self { socket, framing }
+    }
+
+    /// Takes them apart.
+    pub fn into_parts(self) -> (Transport, Framing) {
+        (self.socket, self.framing)
+    }
+
+    fn split<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> (Polled<'a, 'b>, &'a mut Framing) {
+        let polled = Polled {
+            socket: &mut self.socket,
+            cx,
+            reads: 0,
+        };
+        (polled, &mut self.framing)
+    }
+
+    /// The next bytes of MQTT. Pings are answered and a close is on the way.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (mut socket, framing) = self.split(cx);
+        while framing.unread.is_empty() {
+            let (code, why) = match framing.context.read(&mut socket) {
+                Ok(Message::Binary(bytes)) => {
+                    framing.unread = bytes;
+                    continue;
+                }
+                // [MQTT-6.0.0-1]
+                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {
+                    (CloseCode::Unsupported, "MQTT comes in binary frames")
+                }
+                Ok(_) => continue,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(Error::Io(error)) => return Poll::Ready(Err(error)),
+                Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                ) => return Poll::Ready(Ok(())),
+                Err(Error::Capacity(_)) => (CloseCode::Size, "greater than limits.max_packet_bytes"),
+                Err(_) => (CloseCode::Protocol, "not WebSocket"),
+            };
+            let reason = why.into();
+            let _ = framing
+                .context
+                .close(&mut socket, Some(CloseFrame { code, reason })); // it may be gone already
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+        }
+        let count = framing.unread.len().min(buffer.remaining());
+        buffer.put_slice(&framing.unread.split_to(count));
+        if framing.unread.is_empty() {
+            framing.unread = Bytes::new(); // lets go of the read buffer behind it
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Puts `bytes` into a frame, and is done when the socket has taken all of it.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let (mut socket, framing) = self.split(cx);
+        if framing.sending == 0 {
+            let chunk = bytes.get(..bytes.len().min(FRAME_BYTES)).unwrap_or_default();
+            let frame = Message::Binary(Bytes::copy_from_slice(chunk));
+            let _ = done(framing.context.write(&mut socket, frame))?; // pending: it stands in the buffer
+            framing.sending = chunk.len();
+        }
+        ready!(done(framing.context.flush(&mut socket)))?;
+        Poll::Ready(Ok(std::mem::take(&mut framing.sending).min(bytes.len())))
+    }
+
+    /// Writes what waits.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (mut socket, framing) = self.split(cx);
+        done(framing.context.flush(&mut socket))
+    }
+
+    /// Says close, and closes the socket's writing end.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (mut socket, framing) = self.split(cx);
+        match framing.context.close(&mut socket, Some(good_bye())) {
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
+            result => ready!(done(result))?,
+        }
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    /// See [`Transport::say_last`].
+    pub fn say_last(&mut self, last: &[u8]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut socket, framing) = self.split(&mut cx);
+        if let Some(rest) = last.get(framing.sending..).filter(|rest| !rest.is_empty()) {
+            let frame = Message::Binary(Bytes::copy_from_slice(rest));
+            let _ = framing.context.write(&mut socket, frame); // the peer may be gone: nothing is lost by that
+        }
+        let _ = framing.context.close(&mut socket, Some(good_bye()));
+    }
+}
+
+fn good_bye() -> CloseFrame {
+    CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }
+}
+
+fn done(result: tungstenite::Result<()>) -> Poll<io::Result<()>> {
+    match result {
+        Ok(()) => Poll::Ready(Ok(())),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        Err(Error::Io(error)) => Poll::Ready(Err(error)),
+        Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+    }
+}
