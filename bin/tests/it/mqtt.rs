@@ -251,3 +251,34 @@ fn mosquittos_bridge_flag_in_the_protocol_level_is_taken() {
         assert_eq!(answer, [0x20, 2, 0, 0], "{name} {level:#x}");
     }
 }
+
+#[test]
+fn paho_over_websocket_does_all_that_it_does_over_tcp() {
+    let forebay = Forebay::start(&PLAIN.replace("[auth]", "transport = \"ws\"\n[auth]"));
+    for version in ["4", "5"] {
+        let done = python(
+            "websocket.py",
+            &args![forebay.mqtt, version, format!("ws-{version}")],
+        );
+        assert_eq!(done.status, Some(0), "{}{}", done.stdout, done.stderr);
+        let expected = [
+            "granted /# [2]",
+            "message /0 0 at 0",
+            "message /1 1 at 1",
+            "message /2 2 at 2",
+            "large True",
+            "granted /kept [2]",
+            "retained True value",
+            "granted /kept [2]",
+            "retained nothing",
+            "will gone",
+            "granted /queued [2]",
+            "session_present True ['0', '1', '2', '3', '4']",
+        ];
+        assert_eq!(
+            done.stdout.lines().collect::<Vec<_>>(),
+            expected,
+            "version {version}"
+        );
+    }
+}

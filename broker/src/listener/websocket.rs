@@ -27,6 +27,9 @@ const MOST_WAITING_BYTES: usize = 256 * 1024;
 /// Reads of the socket for one read of MQTT's bytes, before others get their turn: pings and empty frames bring none.
 const READS_PER_TURN: u32 = 16;
 
+/// Messages without a byte of MQTT that are taken in one turn: each ping costs a write.
+const EMPTY_PER_TURN: u32 = 32;
+
 /// A WebSocket on a plain socket.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
@@ -120,7 +123,13 @@ impl WebSocket {
     /// The next bytes of MQTT. Pings are answered and a close is on the way.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (mut socket, framing) = self.split(cx);
+        let mut empty = 0;
         while framing.unread.is_empty() {
+            empty += 1;
+            if empty > EMPTY_PER_TURN {
+                yield_to_others(socket.cx);
+                return Poll::Pending;
+            }
             let (code, why) = match framing.context.read(&mut socket) {
                 Ok(Message::Binary(bytes)) => {
                     framing.unread = bytes;

@@ -200,7 +200,7 @@ impl Client {
 
     pub fn disconnect(mut self) {
         self.stream.write_all(&[0xE0, 0]).unwrap();
-        let _ = self.frame(DEADLINE); // until the broker has closed: then the session is away
+        while self.frame(DEADLINE).is_some() {} // until the broker has closed: then the session is away
     }
 
     pub fn subscribe(&mut self, filter: &str, qos: QoS) {
