@@ -1,15 +1,16 @@
 # One entry for each chore; the scripts are in .ci/.
 # `make demo` runs the main job, `make test` runs all the tests. Both install what is missing, see `make setup`.
 
-.PHONY: help setup demo test lint fuzz bench
+.PHONY: help setup demo test torture lint fuzz bench
 
 help:
-	@echo "make demo    the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
-	@echo "make test    all tests, on a real Apache Kafka too; ends with one line of totals"
-	@echo "make lint    format and clippy"
-	@echo "make fuzz    the fuzzer on the codec for SECONDS=30"
-	@echo "make bench   the micro benchmarks"
-	@echo "make setup   installs what the others need, by package name, and says so"
+	@echo "make demo     the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
+	@echo "make test     all tests, on a real Apache Kafka too; ends with one line of totals"
+	@echo "make torture  the proofs on real parts, long: kills, outages, moved leaders, full disks (an hour; ONLY=kill for one)"
+	@echo "make lint     format and clippy"
+	@echo "make fuzz     the fuzzer on the codec for SECONDS=30"
+	@echo "make bench    the micro benchmarks"
+	@echo "make setup    installs what the others need, by package name, and says so"
 
 setup:
 	@.ci/setup all
@@ -21,6 +22,10 @@ demo:
 
 test: setup
 	@.ci/test
+
+# One after the other, with their figures. FOREBAY_SEED=... repeats a run's chances.
+torture: setup
+	FOREBAY_TORTURE=1 cargo test --locked --release -p forebay --test it -- torture::$(ONLY) --test-threads=1 --nocapture
 
 lint:
 	@.ci/setup build

@@ -10,6 +10,7 @@ mod fleet;
 mod logging;
 mod node;
 mod run;
+mod spool;
 mod verify;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ use command::Command;
   forebay check -c forebay.toml      everything that is wrong with a configuration
   forebay run -c forebay.toml        start the broker
   forebay verify --topic telemetry   publish, read Kafka back, say what is lost or out of order
+  forebay spool inspect DIR          what stands in a node's log, and what waits for Kafka
 
 Exit codes: 0 done, 1 failed, 64 bad arguments or configuration, 70 and 74 a part died while running (start again).")]
 struct Arguments {

@@ -129,7 +129,7 @@ fn readiness(fatal: &FatalFlag, sink: Option<&SinkHandle>) -> Readiness {
 }
 
 /// What the check of the configuration did not find but the compiler of the routes did.
-fn refused(faults: Vec<forebay_sink::Fault>) -> Refused {
+pub fn refused(faults: Vec<forebay_sink::Fault>) -> Refused {
     let fault = |fault: forebay_sink::Fault| Fault {
         place: Place::Whole,
         text: format!("`{}`: {}", fault.key, fault.text),

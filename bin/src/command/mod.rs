@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod demo;
 mod run;
+mod spool;
 mod verify;
 
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub enum Command {
     Check(check::Check),
     /// Show the whole way on this machine: devices publish, an embedded Kafka has it.
     Demo(demo::Demo),
+    /// Look at the spool of a node, or empty it into Kafka.
+    Spool(spool::Spool),
     /// Publish numbered messages to any broker, read Kafka back, and say what is lost, doubled or out of order.
     Verify(verify::Verify),
     /// Print a script that completes the commands in a shell.
@@ -35,6 +38,7 @@ impl Command {
             Command::Run(run) => run.execute(),
             Command::Check(check) => check.execute(),
             Command::Demo(demo) => demo.execute(),
+            Command::Spool(spool) => spool.execute(),
             Command::Verify(verify) => verify.execute(),
             Command::Completions(completions) => completions.execute(),
         }

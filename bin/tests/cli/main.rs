@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod spool;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -95,6 +96,10 @@ fn every_command_has_help_with_examples() {
         &["check", "--help"],
         &["demo", "--help"],
         &["verify", "--help"],
+        &["spool", "--help"],
+        &["spool", "inspect", "--help"],
+        &["spool", "dump", "--help"],
+        &["spool", "drain", "--help"],
         &["completions", "--help"],
     ] {
         let output = dir.run(arguments);
@@ -140,7 +145,7 @@ fn completions_name_the_commands() {
         let output = dir.run(&["completions", shell]);
         assert_eq!(output.code, 0);
         assert!(
-            ["run", "check", "demo", "verify"]
+            ["run", "check", "demo", "verify", "spool"]
                 .iter()
                 .all(|command| output.out.contains(command)),
             "{shell}"

@@ -80,7 +80,7 @@ fn start(disk: &Path, bootstrap: &str) -> Forebay {
 
 #[test]
 fn a_full_disk_holds_publishers_and_loses_nothing() {
-    let Some(disk) = Disk::mount(80) else { return };
+    let Some(disk) = Disk::mount(160) else { return };
     let mut kafka = Kafka::prepare();
     let mut forebay = start(&disk.at, &kafka.bootstrap());
     // A kept session, so that the store has something to write too.

@@ -10,6 +10,7 @@ use crate::support::chance::Chance;
 use crate::support::device::{Load, Steer};
 use crate::support::forebay::{Forebay, config};
 use crate::support::kafka::Kafka;
+use crate::support::wire::Plain;
 
 const TOPIC: &str = "killed";
 const LATE: Duration = Duration::from_secs(240);
@@ -99,6 +100,7 @@ fn kill_nine_in_a_loop_loses_nothing_acknowledged() {
             }
             let killed = Instant::now();
             forebay.kill_and_start();
+            Plain::connect(port, "probe", true, LATE).end();
             starts.push(killed.elapsed());
             eprintln!(
                 "round {round}: Kafka {state:?} -> {next:?}, accepting again after {:?}",

@@ -22,8 +22,7 @@ fn each(count: usize, work: impl Fn(usize) + Sync) {
 
 /// Publishes numbers `from..to` to each of `count` topics until the broker is gone: how many of them were acknowledged,
 /// in the order of number and topic.
-fn publish(port: u16, count: usize, from: usize, to: usize) -> usize {
-    let mut client = Plain::connect(port, "publisher", true, PATIENCE);
+fn publish(mut client: Plain, count: usize, from: usize, to: usize) -> usize {
     let all = (to - from) * count;
     let mut acknowledged = 0;
     for sent in 0..all {
@@ -63,21 +62,24 @@ fn kept_sessions_have_what_was_acknowledged_for_them_after_kill_nine() {
         }
     });
     // The first kill comes right behind the last acknowledgement, the second one in the middle.
-    let whole = publish(port, count, 0, 3);
+    let publisher = || Plain::connect(port, "publisher", true, PATIENCE);
+    let whole = publish(publisher(), count, 0, 3);
     assert_eq!(whole, 3 * count);
     let mut starts = Vec::new();
     let mut restart = |forebay: &mut Forebay| {
         let begun = Instant::now();
         forebay.kill_and_start();
+        let client = publisher();
         starts.push(begun.elapsed());
+        client
     };
-    restart(&mut forebay);
+    let client = restart(&mut forebay);
     let partly = std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| publish(port, count, 3, 6));
+        let publisher = scope.spawn(|| publish(client, count, 3, 6));
         std::thread::sleep(
             Duration::from_millis(20) + Chance::new(7).up_to(Duration::from_millis(short_or_long(300, 3000))),
         );
-        restart(&mut forebay);
+        restart(&mut forebay).end();
         publisher.join().unwrap()
     });
     drop(connected);
