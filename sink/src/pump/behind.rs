@@ -182,6 +182,7 @@ impl Pump {
         };
         let (now, after, share) = (self.now, self.parts.config.stuck_after, self.share());
         let (lanes, mut room, mut members) = (&self.lanes, true, false);
+        let unkept = self.refusal.trouble().is_some();
         for topic in self.table.iter_mut() {
             let can = topic.can_join();
             let least = topic.failures > 0;
@@ -193,7 +194,9 @@ impl Pump {
             let dead = dead
                 .filter(|state| state.lane.sent() > 0)
                 .any(|state| now - state.moved > after);
-            if !can || (full && (dead || topic.state != State::Ready)) {
+            // What no route can place waits for nothing but the quarantine.
+            let dead = dead || topic.state != State::Ready || (unkept && topic.lanes.is_empty());
+            if !can || (full && dead) {
                 behind.joining = false;
                 for from in behind.from.iter_mut().filter(|from| **from < reached) {
                     *from = reached;

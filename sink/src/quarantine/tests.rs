@@ -7,7 +7,7 @@ fn letter(number: u64) -> Letter {
     Letter {
         arrival_ms: number,
         key: b"key".to_vec(),
-        value: (number % 2 == 0).then(|| vec![b'x'; 100]),
+        value: number.is_multiple_of(2).then(|| vec![b'x'; 100]),
         headers: vec![("forebay.error".to_owned(), b"too large".to_vec())],
     }
 }
