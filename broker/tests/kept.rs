@@ -154,7 +154,7 @@ fn the_will_of_a_session_that_was_connected_is_published_after_a_crash() {
 
     let node = Node::start(crashed.path());
     let mut subscriber = Client::connect(&node, Connecting::kept("sub"));
-    assert_eq!(subscriber.messages(2), ["after", "gone"]);
+    assert_eq!(subscriber.exactly(2), ["after", "gone"]);
     node.stop();
 }
 
@@ -175,7 +175,7 @@ fn a_session_whose_time_passed_while_the_broker_was_down_is_gone() {
     node.stop();
     std::thread::sleep(Duration::from_millis(1_000));
     let node = Node::start(data.path());
-    assert_eq!(node.stored_sessions(), 1);
+    assert_eq!(node.store().sessions, 1);
     assert!(!Client::connect(&node, short).session_present);
     assert!(Client::connect(&node, Connecting::kept("long")).session_present);
     node.stop();
@@ -223,5 +223,63 @@ fn thousands_of_kept_sessions_each_get_what_was_acknowledged_for_them() {
         assert_eq!(got, [format!("a {name}"), format!("b {name}")]);
         client.disconnect();
     }
+    node.stop();
+}
+
+/// Waits until the store's file has `queued` messages for its sessions.
+fn until_queued(node: &Node, queued: u64) {
+    let start = Instant::now();
+    while node.store().queued != queued || node.store().pending > 0 {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{} messages are in the store's queues, not {queued}",
+            node.store().queued
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_store_forgets_what_is_done_and_what_had_no_room() {
+    let data = Data::new();
+    let node = Node::start_with(data.path(), |config| config.limits.max_queued_messages = 50);
+    let mut live = Client::connect(&node, Connecting::kept("live"));
+    live.subscribe("t/#", QoS::ExactlyOnce);
+    subscriber_away(&node);
+    let mut publisher = publisher(&node);
+    for round in 0..10u16 {
+        for number in 1..=20u16 {
+            let (id, qos) = match number % 2 {
+                0 => (number, QoS::AtLeastOnce),
+                _ => (number, QoS::ExactlyOnce),
+            };
+            publisher.publish_as(id, "t/x", round.to_string().as_bytes(), qos, false);
+        }
+        for _ in 0..30 {
+            if let Received::Pubrec(id) = publisher.receive() {
+                publisher.pubrel(id);
+            }
+        }
+        assert_eq!(live.exactly(20).len(), 20);
+    }
+    live.ping(); // what came before is handled
+    until_queued(&node, 50);
+    let crashed = data.crash_image();
+    node.abandon();
+
+    let node = Node::start(crashed.path());
+    assert_eq!(node.store().queued, 50);
+    let mut away = Client::connect(&node, Connecting::kept("sub"));
+    assert_eq!(away.messages(51).len(), 50);
+    away.ping();
+    until_queued(&node, 0);
+    assert!(
+        Client::connect(&node, Connecting::kept("live"))
+            .messages(1)
+            .is_empty()
+    );
+    let mut fresh = Connecting::kept("sub");
+    fresh.clean = true;
+    assert!(!Client::connect(&node, fresh).session_present);
     node.stop();
 }

@@ -32,6 +32,9 @@ const COMMIT_BYTES: usize = 8 * 1024 * 1024;
 const RELEASE_EVERY: Duration = Duration::from_secs(10);
 const RELEASE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The same while messages pass through queues without a trace: after a crash they are sent again from that position on.
+const PASS_EVERY: Duration = Duration::from_secs(1);
+
 /// The time until a commit is tried again for which the disk had no room, and between two lines about it.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
@@ -52,6 +55,7 @@ pub(super) struct Outside {
     committed: AtomicU64,
     sessions: AtomicU64,
     queued: AtomicU64,
+    pending: AtomicU64,
 }
 
 impl TakeEvents for Outside {
@@ -76,6 +80,8 @@ pub struct StoreStatus {
     pub sessions: u64,
     /// Messages that wait in their queues.
     pub queued: u64,
+    /// Changes that are not in the file yet, about; 0: all is there that matters.
+    pub pending: u64,
 }
 
 /// A running store.
@@ -98,6 +104,7 @@ impl StoreHandle {
             committed: self.outside.committed.load(Ordering::Acquire),
             sessions: self.outside.sessions.load(Ordering::Acquire),
             queued: self.outside.queued.load(Ordering::Acquire),
+            pending: self.outside.pending.load(Ordering::Acquire),
         }
     }
 
@@ -158,6 +165,7 @@ pub(super) fn open(
         tried: begun,
         released: begun,
         log_bytes: 0,
+        passed: false,
         complained: None,
         metrics: StoreMetrics::new(),
     };
@@ -239,6 +247,8 @@ pub(super) struct Keeper {
     released: Instant,
     /// Bytes of the log that were read since it was released.
     log_bytes: u64,
+    /// Since then something came and was done before a commit.
+    passed: bool,
     complained: Option<Instant>,
     metrics: StoreMetrics,
 }
@@ -310,14 +320,19 @@ impl Keeper {
 
     fn is_release_due(&self) -> bool {
         let applied = self.projection.applied().map_or(0, |at| at.sequence);
+        let since = self.released.elapsed();
         applied > self.committed
-            && (self.log_bytes >= RELEASE_BYTES || self.released.elapsed() >= RELEASE_EVERY)
+            && (self.log_bytes >= RELEASE_BYTES
+                || since >= RELEASE_EVERY
+                || self.passed && since >= PASS_EVERY)
     }
 
     /// Makes durable what changed, then lets the log go up to there. `last`: even if only the position moved.
     fn commit(&mut self, last: bool) -> Result<(), String> {
+        let any = self.projection.pending().0 > 0;
         let set = self.projection.take_changes();
         let applied = set.applied.map_or(0, |at| at.sequence);
+        self.passed |= any && applied > self.committed;
         self.tried = Instant::now();
         let nothing = set.is_empty() && self.unsaved.is_empty();
         let moved = applied > self.committed;
@@ -340,6 +355,7 @@ impl Keeper {
         self.committed = applied;
         self.released = Instant::now();
         self.log_bytes = 0;
+        self.passed = false;
         let let_go = self.reader.commit(applied).and_then(|()| self.reader.save(&[]));
         let_go.map_err(|error| error.to_string())
     }
@@ -361,6 +377,9 @@ impl Keeper {
         outside.committed.store(self.committed, Ordering::Release);
         outside.sessions.store(sessions as u64, Ordering::Release);
         outside.queued.store(queued as u64, Ordering::Release);
+        let pending =
+            self.projection.pending().0 + self.unsaved.iter().map(|set| set.size().0).sum::<usize>();
+        outside.pending.store(pending as u64, Ordering::Release);
         let dropped = self.projection.take_dropped() + outside.lost_events.swap(0, Ordering::Relaxed);
         self.metrics
             .observe(self.projection.applied(), sessions, queued, dropped);

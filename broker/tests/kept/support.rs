@@ -15,6 +15,7 @@ use forebay_broker::codec::{
 };
 use forebay_broker::config::{Config, ListenerConfig, LogConfig};
 use forebay_broker::spool::SpoolConfig;
+use forebay_broker::store::StoreStatus;
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -64,6 +65,10 @@ pub struct Node {
 
 impl Node {
     pub fn start(data: PathBuf) -> Self {
+        Self::start_with(data, |_| {})
+    }
+
+    pub fn start_with(data: PathBuf, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             workers: 2,
             listeners: vec![ListenerConfig {
@@ -80,14 +85,15 @@ impl Node {
             ..Config::default()
         };
         config.limits.will_grace_s = 1;
+        change(&mut config);
         let mut broker = Broker::start(config, Arc::new(NoRoutes), Arc::new(ListenerRules)).unwrap();
         broker.open().unwrap();
         let address = broker.addresses()[0].1.tcp().unwrap();
         Self { broker, address }
     }
 
-    pub fn stored_sessions(&self) -> u64 {
-        self.broker.store_status().unwrap().sessions
+    pub fn store(&self) -> StoreStatus {
+        self.broker.store_status().unwrap()
     }
 
     pub fn stop(self) {
@@ -135,6 +141,7 @@ pub enum Received {
     Pubrec(u16),
     Pubcomp(u16),
     Suback,
+    Pingresp,
     Message(String),
     Other(String),
 }
@@ -200,7 +207,8 @@ impl Client {
 
     pub fn disconnect(mut self) {
         self.stream.write_all(&[0xE0, 0]).unwrap();
-        while self.frame(DEADLINE).is_some() {} // until the broker has closed: then the session is away
+        // Until the broker has closed: then the session is away. What is left unread would break the connection.
+        while self.frame(DEADLINE).is_some() {}
     }
 
     pub fn subscribe(&mut self, filter: &str, qos: QoS) {
@@ -250,6 +258,12 @@ impl Client {
         self.send(&Packet::Pubrel(ack(id)));
     }
 
+    /// Waits until what was sent before is handled.
+    pub fn ping(&mut self) {
+        self.send(&Packet::Pingreq);
+        while self.receive() != Received::Pingresp {}
+    }
+
     pub fn pubacks(&mut self, count: usize) {
         for _ in 0..count {
             assert_eq!(self.receive(), Received::Puback);
@@ -268,6 +282,7 @@ impl Client {
             Packet::Pubrec(ack) if ack.reason as u8 <= 0x10 => Received::Pubrec(ack.packet_id.get()),
             Packet::Pubcomp(ack) => Received::Pubcomp(ack.packet_id.get()),
             Packet::Suback(_) => Received::Suback,
+            Packet::Pingresp => Received::Pingresp,
             Packet::Pubrel(pubrel) => {
                 self.send(&Packet::Pubcomp(ack(pubrel.packet_id.get())));
                 return self.receive_within(wait);

@@ -184,14 +184,14 @@ impl Stored {
         })
     }
 
-    /// The message of `origin` that was sent under `packet_id`, or else the first of that origin.
+    /// The message of `origin` that was sent under `packet_id`, or that was not sent.
     pub fn position_of(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
-        let sent = packet_id.is_some();
-        let exact = |queued: &Queued| queued.origin == origin && queued.packet_id == packet_id;
-        self.position(exact).or_else(|| match sent {
-            true => self.position(|queued| queued.origin == origin && queued.packet_id.is_none()),
-            false => self.position(|queued| queued.origin == origin),
-        })
+        let of = |queued: &Queued| queued.origin == origin;
+        self.position(|queued| of(queued) && (queued.packet_id.is_none() || queued.packet_id == packet_id))
+            .or_else(|| match packet_id {
+                Some(_) => None,
+                None => self.position(of), // given up after it was sent
+            })
     }
 
     /// Where a QoS 2 id stands among those that are taken.

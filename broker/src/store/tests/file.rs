@@ -167,3 +167,48 @@ fn the_thread_follows_the_log_releases_it_and_ends_with_it() {
     let payloads: Vec<&[u8]> = queue.iter().map(|kept| &*kept.message.payload).collect();
     assert_eq!(payloads, [b"second", b"third".as_slice()]);
 }
+
+/// With `FOREBAY_SMALL_DISK`, a folder on a real file system of about 40 MB (not tmpfs): a disk that fills up and is
+/// cleared again.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_full_disk_loses_nothing_and_heals() {
+    let disk = std::path::PathBuf::from(std::env::var_os("FOREBAY_SMALL_DISK").unwrap());
+    let path = disk.join("store.redb");
+    let _ = std::fs::remove_file(&path);
+    let limits = Limits::default();
+    let mut writer = Writer::new(1);
+    let fatal = FatalFlag::default();
+    let (_, builder) = open(&path, &limits, &writer.log, 0).unwrap();
+    let handle = builder.spawn(fatal.clone()).unwrap();
+    writer.append(&[
+        session("s", Change::Open(super::script::open())),
+        session("s", subscribe("a/#", QoS::AtLeastOnce, 1)),
+    ]);
+    until("committed", || handle.status().committed == 2);
+    let stuff = disk.join("stuff");
+    let fill = || {
+        let mut file = std::fs::File::create(&stuff).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 64 * 1024]).is_ok() {}
+    };
+    fill();
+    let payload = [7; 100_000];
+    for _ in 0..50 {
+        writer.append(&[Record::Publish(publish("p", "a/1", &payload, 1))]);
+    }
+    until("read", || handle.status().queued == 50);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(handle.status().committed, 2, "nothing was committed");
+    assert!(writer.log.status().bytes > 5_000_000, "the log is kept");
+    assert!(fatal.get().is_none());
+    std::fs::remove_file(&stuff).unwrap();
+    until("healed", || {
+        handle.status().committed == 52 && handle.status().pending == 0
+    });
+    assert_eq!(writer.log.status().bytes, 0);
+    drop(writer.writer);
+    assert!(handle.stop(Instant::now() + Duration::from_secs(10)));
+    let (_, log) = memory::open(2, 1 << 20);
+    let (restored, _) = open(&path, &limits, &Log::Memory(log), 0).unwrap();
+    assert_eq!(restored.sessions[0].queue.len(), 50);
+}

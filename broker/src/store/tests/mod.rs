@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod figures;
 mod file;
 mod model;
 mod random;

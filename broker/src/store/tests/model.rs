@@ -336,11 +336,13 @@ impl ModelSession {
         let len = self.queue.len();
         let both_ends = || (0..len).flat_map(move |at| [at, len - 1 - at]);
         let of = |at: &usize| self.queue[*at].origin == origin;
+        let unsent_or_same = |at: &usize| {
+            let known = self.queue[*at].packet_id;
+            known.is_none() || known == packet_id
+        };
         both_ends()
-            .find(|at| of(at) && self.queue[*at].packet_id == packet_id)
-            .or_else(|| {
-                both_ends().find(|at| of(at) && (packet_id.is_none() || self.queue[*at].packet_id.is_none()))
-            })
+            .find(|at| of(at) && unsent_or_same(at))
+            .or_else(|| both_ends().find(|at| of(at) && packet_id.is_none()))
     }
 }
 

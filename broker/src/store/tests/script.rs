@@ -78,7 +78,7 @@ impl Script {
     }
 
     pub fn chunk(&mut self, records: &[Record<'_>]) {
-        let mut open = ChunkBuilder::new(1 << 20);
+        let mut open = ChunkBuilder::new(4 << 20);
         for record in records {
             open.push(record).unwrap();
         }
@@ -90,6 +90,11 @@ impl Script {
         self.number += 1;
         self.sequence += u64::from(chunk.count());
         self.entries.push(Entry { first, chunk });
+    }
+
+    /// What was written since the last call.
+    pub fn take(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
     }
 
     /// Applies what was written since the last call.
