@@ -1,5 +1,50 @@
 //! The node's log: what the bus delivers is appended here, and every consumer (the sink, the store) reads it by
-//! position. [`memory`] keeps it in memory; the spool on disk implements the same traits.
+//! position. [`memory`] keeps it in memory; the spool keeps it on disk, in one folder. This is the format of that folder,
+//! version 1. All numbers are little endian; every CRC is CRC32C.
+//!
+//! ```text
+//! lock                      locked for as long as a process has the spool open
+//! NNNNNNNNNNNNNNNNNNNN.seg  a segment; its number rises, by one but for files that went
+//! cursor-NAME               how far the consumer NAME is
+//! making.tmp                a segment that is being filled with zeros
+//! damage-...                what was damaged, set aside to be looked at; nothing reads it
+//!
+//! segment   block 0 and 1: its header, twice; from block 2 (byte 8192) on: groups. A block is 4096 bytes.
+//!  header   0  8 "FBSEGMT" and version, 1         24  8 epoch of the run that wrote it
+//!           8  4 CRC of bytes 12 to 64            32  8 first: all records below are durable, none is in it
+//!          12  4 0                                40  8 salt, drawn by lot
+//!          16  8 number, as in the file's name    48  8 time of writing, ms since 1970; then zeros
+//!
+//! group     begins on a block; what one write and one fdatasync made durable
+//!           0  8 "FBGROUP" and version, 1         40  8 sequence of its first record
+//!           8  4 CRC of the salt, then of byte    48  8 durable before: all records below were durable
+//!                12 to the payload's end                when it was written
+//!          12  4 bytes of payload                 56  8 time of writing, ms since 1970
+//!          16  8 number of its segment            64  4 chunks
+//!          24  8 frame epoch: of the run that     68  4 records
+//!                wrote it here                    72  8 0
+//!          32  8 epoch of its records             80    payload: whole chunks (see [`crate::bus`]); then zeros
+//!
+//! cursor    two slots of 64 KiB, written in turn; the good one with the higher counter counts
+//!           0  8 "FBCURSR" and version, 1         24  8 epoch in which it was saved
+//!           8  4 CRC of byte 12 to the state's end 32 8 sequence: all records below are done with
+//!          12  4 bytes of state                   40  8 0
+//!          16  8 counter                          48    the consumer's state
+//! ```
+//!
+//! - A segment is made ahead by a thread of its own: filled with zeros, synced, given its number, and the folder synced.
+//!   So a full disk is met before anything is written that counts. One that no consumer needs is renamed to be the next;
+//!   its old header has another number, so it is empty, and its old groups have another salt, so they are none.
+//! - A sync writes one group and syncs the file; then all readers see one new end. Segment k is synced before the header
+//!   of k + 1 is written. Nothing that was synced is written again.
+//! - A record stands in the last segment that holds it: what a segment has at or above the next one's `first` is of no
+//!   account, since recovery copied it there.
+//! - Recovery reads the headers, and of the last segment that holds groups all of it ([`table`] has its decisions). What
+//!   is above the last claim of durability is written again into a new segment and synced; no old segment is appended
+//!   to. The new epoch is above all that are found, at least the time, and at least what the caller knows of.
+//! - What is damaged is left out by readers, reported once, and set aside; what stands beside it is delivered. A cursor
+//!   beyond the end is damage too: the sequences go on at the cursor, so that none is used twice.
+//! - After a failed write or fsync nothing is appended any more; a new start copies what is in doubt and syncs it.
 
 pub mod cursor;
 mod damage;

@@ -175,13 +175,6 @@ impl FaultyFs {
     pub fn syncs(&self) -> u64 {
         self.world().syncs
     }
-
-    /// Whether all of a file's content is durable.
-    pub fn is_durable(&self, name: &str) -> bool {
-        let world = self.world();
-        let inode = &world.inodes[&world.names[name]];
-        inode.pending.is_empty() && inode.limbo.is_empty()
-    }
 }
 
 fn apply_naming(names: &mut BTreeMap<String, u64>, naming: &Naming) {

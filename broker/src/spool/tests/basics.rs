@@ -244,3 +244,40 @@ fn what_another_version_wrote_is_refused_by_name() {
     let refused = try_open(&fs).unwrap_err().to_string();
     assert!(refused.contains("version 9"), "{refused}");
 }
+
+/// Figures, not a test: groups of 64 KiB, each with its fdatasync, through the spool and by hand on a file that is
+/// filled with zeros.
+#[test]
+#[ignore = "measures"]
+fn speed_of_groups_of_64_kib() {
+    use crate::spool::fs::{Fs, Mode, zero_fill};
+    const GROUPS: u64 = 400;
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let config = SpoolConfig::new(dir.path().join("spool"));
+    let (mut writer, _spool, _) = crate::spool::open(&config, 0, Arc::new(RealFs)).unwrap();
+    let chunk = chunk(1, 1, 64 * 1024 - 200);
+    thread::sleep(Duration::from_secs(4)); // until the first segments are filled with zeros
+    let raw = RealFs.open(&dir.path().join("raw"), Mode::Create).unwrap();
+    zero_fill(&*raw, 0, GROUPS * 65_536).unwrap();
+    raw.sync().unwrap();
+    let bytes = vec![7; 65_536];
+    for round in 0..3 {
+        let start = Instant::now();
+        for group in 0..GROUPS {
+            raw.write_at(&bytes, group * 65_536).unwrap();
+            raw.sync().unwrap();
+        }
+        let by_hand = start.elapsed();
+        let start = Instant::now();
+        for _ in 0..GROUPS {
+            put(&mut writer, std::slice::from_ref(&chunk));
+        }
+        let spool = start.elapsed();
+        let rate = |took: Duration| GROUPS as f64 * 65_536.0 / 1e6 / took.as_secs_f64();
+        println!(
+            "{round}: by hand {:.0} MB/s, spool {:.0} MB/s",
+            rate(by_hand),
+            rate(spool)
+        );
+    }
+}

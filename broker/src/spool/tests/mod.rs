@@ -8,4 +8,6 @@
 
 mod basics;
 mod model;
+mod outside;
+mod power_cut;
 mod support;

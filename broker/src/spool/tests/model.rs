@@ -211,21 +211,19 @@ impl Model {
         }
     }
 
-    /// Full is fine while something is kept or the disk is full: then a consumer goes on.
+    /// Full is fine while something is kept or the disk is full; then a consumer goes on, and there is room.
     fn make_room(&mut self) {
-        self.fs.set_no_room(false);
-        self.sync();
-        self.read_to_end();
-        self.save();
-        if let Some(run) = self.run.as_mut() {
-            // A disk that was full is tried again after a second at most.
-            let room = (0..30).any(|_| {
-                run.writer
-                    .wait_room(9_000, Duration::from_millis(50))
-                    .unwrap_or(true)
-            });
-            assert!(room, "full, though all is done with");
+        for _ in 0..20 {
+            self.fs.mend();
+            self.sync();
+            self.read_to_end();
+            self.save();
+            let run = self.run.as_mut().unwrap();
+            if run.writer.wait_room(9_000, Duration::ZERO).unwrap_or(true) {
+                return;
+            }
         }
+        panic!("full, though all is done with");
     }
 
     fn sync(&mut self) {
