@@ -25,6 +25,7 @@ test: setup
 
 # One after the other, with their figures. FOREBAY_SEED=... repeats a run's chances.
 torture: setup
+	$(if $(ONLY),,FOREBAY_MODEL_STEPS=1000000 cargo test --locked --release -p forebay-broker --lib spool::tests::model)
 	FOREBAY_TORTURE=1 cargo test --locked --release -p forebay --test it -- torture::$(ONLY) --test-threads=1 --nocapture
 
 lint:

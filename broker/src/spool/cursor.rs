@@ -76,7 +76,8 @@ pub fn read(file: &dyn File) -> io::Result<Found> {
             Ok(Some(_)) => {}
             Ok(None) if bytes.iter().all(|byte| *byte == 0) => {}
             Ok(None) => found = Found::Damaged,
-            Err(version) => return Ok(Found::Version(version)),
+            // A flipped bit may look so: the other slot counts, if it is good.
+            Err(version) => found = Found::Version(version),
         }
     }
     Ok(best.map_or(found, Found::Good))
