@@ -191,8 +191,8 @@ impl Config {
         );
         let greatest = self.bus.chunk_bytes.max(self.limits.max_packet_bytes);
         self.log.add_faults(greatest, &mut check);
-        for listener in &self.listeners {
-            listener.add_faults(&mut check);
+        for (index, listener) in self.listeners.iter().enumerate() {
+            listener.add_faults(index, &mut check);
         }
         faults
     }

@@ -172,31 +172,30 @@ impl Default for ListenerConfig {
 }
 
 impl ListenerConfig {
-    /// What is wrong with it, each with its remedy.
-    pub(super) fn add_faults(&self, check: &mut dyn FnMut(bool, &str)) {
-        let name = &self.name;
+    /// What is wrong with it, each with its remedy. `index`: its place among the listeners.
+    pub(super) fn add_faults(&self, index: usize, check: &mut dyn FnMut(bool, &str)) {
+        let key = |key: &str, text: &str| format!("listener[{index}].{key} {text}");
         if let TransportConfig::WebSocket(config) = &self.transport {
-            check(
-                config.path.starts_with('/')
-                    && config.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?'),
-                &format!("listener {name}: the WebSocket path must begin with `/`, without blanks or `?`"),
-            );
+            let fine = config.path.starts_with('/')
+                && config.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?');
+            check(fine, &key("path", "must begin with `/`, without blanks and `?`"));
         }
         if self.bind.unix().is_some() {
             check(
                 !self.proxy_protocol,
-                &format!("listener {name}: a unix socket takes no PROXY protocol: leave proxy_protocol out"),
+                &key("proxy_protocol", "must be false on a unix socket"),
             );
             check(
                 self.max_connect_rate_per_address == 0,
-                &format!(
-                    "listener {name}: a unix socket has no addresses: leave max_connect_rate_per_address out"
+                &key(
+                    "max_connect_rate_per_address",
+                    "must be 0 on a unix socket: its clients have no addresses",
                 ),
             );
         }
         check(
             self.versions != Versions::NONE,
-            &format!("listener {name}: no protocol version is taken: name at least one in versions"),
+            &key("versions", "must name at least one"),
         );
     }
 }
