@@ -37,7 +37,7 @@ const TOP: [&str; 17] = [
 ];
 
 /// A name that only some places may use: the name, and the beginnings of paths that may.
-const ONLY_IN: [(&str, &[&str]); 11] = [
+const ONLY_IN: [(&str, &[&str]); 13] = [
     ("rumqttd", &["broker/src/bus/"]),
     (
         "rdkafka",
@@ -61,6 +61,11 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
     ("forebay_sink", &["sink/", "bin/", "benches/"]),
     ("sonic_rs", &["sink/src/"]),
     ("imbl", &["broker/src/hub"]),
+    (
+        "tungstenite",
+        &["broker/src/listener/", "broker/tests/transports/"],
+    ),
+    ("proxy_header", &["broker/src/listener/proxy.rs"]),
 ];
 
 /// A room, and names that it may not use: design's table, turned round.

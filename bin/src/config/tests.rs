@@ -192,14 +192,6 @@ fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
             "[[listener]]\n[listener.tls]\nclient_cert = \"none\"",
         ),
         (
-            "[[listener]]\ntransport = \"ws\"",
-            "[[listener]]\ntransport = \"tcp\"",
-        ),
-        (
-            "[[listener]]\nproxy_protocol = true",
-            "[[listener]]\nproxy_protocol = false",
-        ),
-        (
             "[[listener]]\nmount_point = \"a\"",
             "[[listener]]\nmount_point = \"\"",
         ),
