@@ -1,6 +1,7 @@
 //! The `forebay` program: arguments and exit codes, nothing else.
 
 mod admin;
+mod client;
 mod command;
 mod config;
 mod demo;
@@ -8,6 +9,7 @@ mod exit;
 mod files;
 mod fleet;
 mod logging;
+mod migrate;
 mod node;
 mod run;
 mod spool;

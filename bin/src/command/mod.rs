@@ -3,16 +3,21 @@
 mod check;
 mod completions;
 mod demo;
+mod migrate;
+mod publish;
 mod run;
 mod spool;
+mod subscribe;
 mod verify;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::config::{self, Settings};
+use crate::exit;
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
@@ -27,6 +32,12 @@ pub enum Command {
     Spool(spool::Spool),
     /// Publish numbered messages to any broker, read Kafka back, and say what is lost, doubled or out of order.
     Verify(verify::Verify),
+    /// Publish messages, with the options of mosquitto_pub.
+    Pub(publish::Pub),
+    /// Subscribe and print what comes, with the options of mosquitto_sub.
+    Sub(subscribe::Sub),
+    /// Carry a mosquitto.conf over, and tell what could not be.
+    Migrate(migrate::Migrate),
     /// Print a script that completes the commands in a shell.
     Completions(completions::Completions),
 }
@@ -40,6 +51,9 @@ impl Command {
             Command::Demo(demo) => demo.execute(),
             Command::Spool(spool) => spool.execute(),
             Command::Verify(verify) => verify.execute(),
+            Command::Pub(publish) => publish.execute(),
+            Command::Sub(subscribe) => subscribe.execute(),
+            Command::Migrate(migrate) => migrate.execute(),
             Command::Completions(completions) => completions.execute(),
         }
     }
@@ -51,15 +65,33 @@ struct Source {
     /// Configuration file. Without it: the defaults, and what FOREBAY__SECTION__KEY variables say.
     #[arg(short, long, value_name = "FILE", env = "FOREBAY_CONFIG")]
     config: Option<PathBuf>,
+    /// Take all but the way into Kafka from a mosquitto.conf. The file of -c then has [kafka], [[route]], [admin] and
+    /// [spool] alone.
+    #[arg(long, value_name = "FILE")]
+    mosquitto_conf: Option<PathBuf>,
 }
 
 impl Source {
-    fn load(&self) -> Result<Settings, config::Refused> {
-        config::load(self.config.as_deref())
+    fn load(&self) -> anyhow::Result<Settings> {
+        let Some(conf) = &self.mosquitto_conf else {
+            return Ok(config::load(self.config.as_deref(), "")?);
+        };
+        let migrated = crate::migrate::migrate(conf)?;
+        let mut settings = config::load(self.config.as_deref(), &migrated.toml)?;
+        let told = migrated.notes.iter().map(ToString::to_string);
+        settings.notices.extend(told);
+        Ok(settings)
     }
 }
 
 /// Reads a time.
 fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write 10s or 2m"))
+}
+
+/// Says on standard error what is wrong with the arguments, where clap can't; gives the exit code.
+fn usage(text: &str) -> u8 {
+    // When not even standard error can be written to, the code has to say it.
+    let _ = writeln!(std::io::stderr(), "Error: {text}");
+    exit::USAGE
 }

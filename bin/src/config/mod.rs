@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use broker::Spool;
-pub use fault::{Fault, Place, Refused};
+pub use fault::{Fault, Place, Refused, did_you_mean};
 
 use fault::Faults;
 use forebay_sink::SinkConfig;
@@ -62,12 +62,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads `file`, where there is one, and the environment.
-pub fn load(file: Option<&Path>) -> Result<Settings, Refused> {
+/// Reads `file`, where there is one, and the environment. `more` is text that stands below the file's, so that its
+/// places stay right.
+pub fn load(file: Option<&Path>, more: &str) -> Result<Settings, Refused> {
     let (name, text) = match file {
         None => ("the configuration".to_owned(), String::new()),
         Some(file) => (file.display().to_string(), read_file(file)?),
     };
+    let text = format!("{text}\n{more}");
     let vars = std::env::vars_os().filter_map(|(name, value)| {
         // A name that is not UTF-8 is none of ours; a value that is not is refused where it is read.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))

@@ -6,7 +6,9 @@
     clippy::indexing_slicing
 )]
 
+mod clients;
 mod faults;
+mod migrate;
 mod spool;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -100,6 +102,9 @@ fn every_command_has_help_with_examples() {
         &["spool", "inspect", "--help"],
         &["spool", "dump", "--help"],
         &["spool", "drain", "--help"],
+        &["migrate", "--help"],
+        &["pub", "--help"],
+        &["sub", "--help"],
         &["completions", "--help"],
     ] {
         let output = dir.run(arguments);
@@ -145,7 +150,7 @@ fn completions_name_the_commands() {
         let output = dir.run(&["completions", shell]);
         assert_eq!(output.code, 0);
         assert!(
-            ["run", "check", "demo", "verify", "spool"]
+            ["run", "check", "demo", "verify", "spool", "pub", "sub", "migrate"]
                 .iter()
                 .all(|command| output.out.contains(command)),
             "{shell}"

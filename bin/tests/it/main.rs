@@ -10,6 +10,7 @@
 )]
 #![allow(missing_docs)]
 
+mod clients;
 mod deploy;
 mod harness;
 mod hostile;

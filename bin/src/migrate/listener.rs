@@ -1,0 +1,319 @@
+//! Listeners: where they bind, what they speak, and whom they let in.
+
+use std::net::IpAddr;
+
+use super::Note;
+use super::document::Block;
+use super::read::{Conf, Listener, Setting};
+use super::value::{flag, quoted};
+
+/// Settings that say who may connect or what they may do, by files and rules of a listener's own.
+const RULES: [&str; 2] = ["password_file", "acl_file"];
+
+/// The listeners that Mosquitto would open, the default one first.
+pub fn active(conf: &Conf) -> Vec<&Listener> {
+    let asked = ["port", "bind_address"]
+        .iter()
+        .any(|key| conf.default_listener.get(key).is_some());
+    let default = (asked || conf.listeners.is_empty()).then_some(&conf.default_listener);
+    default.into_iter().chain(&conf.listeners).collect()
+}
+
+/// Whether Mosquitto would serve this machine alone, as it does when nothing is said of listeners.
+pub fn local_only(conf: &Conf) -> bool {
+    conf.listeners.is_empty()
+        && !["port", "bind_address"]
+            .iter()
+            .any(|key| conf.default_listener.get(key).is_some())
+}
+
+/// What a listener lets in by rules of its own, where `per_listener_settings` is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules<'a> {
+    /// Clients without a user name.
+    pub anonymous: bool,
+    /// The password file.
+    pub password_file: Option<&'a str>,
+    /// The file of rules.
+    pub acl_file: Option<&'a str>,
+}
+
+/// The rules of a listener, when it has any file.
+pub fn rules(listener: &Listener, local_only: bool) -> Option<Rules<'_>> {
+    let of = |key| listener.get(key).map(|setting| setting.value.as_str());
+    RULES.iter().any(|key| of(key).is_some()).then(|| Rules {
+        anonymous: anonymous(listener, local_only),
+        password_file: of("password_file"),
+        acl_file: of("acl_file"),
+    })
+}
+
+/// Whether a listener lets in clients without a user name, by its own settings.
+fn anonymous(listener: &Listener, local_only: bool) -> bool {
+    let given = listener
+        .get("listener_allow_anonymous")
+        .or_else(|| listener.get("allow_anonymous"));
+    given
+        .and_then(|setting| flag(&setting.value))
+        .unwrap_or(local_only)
+}
+
+/// Writes a listener. `shared` are the rules that `[auth]` has, where listeners have rules of their own.
+pub fn write(listener: &Listener, conf: &Conf, shared: Option<&Rules<'_>>, notes: &mut Vec<Note>) -> Block {
+    let begin = listener
+        .begin
+        .as_ref()
+        .or_else(|| listener.get("port"))
+        .or_else(|| listener.get("bind_address"));
+    let origin = begin.map(|setting| &setting.origin);
+    let mut block = Block::new("[[listener]]", origin);
+    match bind(listener, local_only(conf)) {
+        Ok(bind) => block.bind("bind", &quoted(&bind), origin),
+        Err(named) => {
+            let why = format!("listener at {named}: a listener needs an address, not a name");
+            leave(
+                &mut block,
+                begin,
+                &why,
+                "write the address in `bind` and take the `#` away",
+                notes,
+            );
+            return block;
+        }
+    }
+    write_transport(listener, &mut block, notes);
+    if let Some(setting) = listener.get("mount_point") {
+        block.bind("mount_point", &quoted(&setting.value), Some(&setting.origin));
+    }
+    if let Some(setting) = listener.get("max_connections").filter(|_| active(conf).len() > 1)
+        && setting.value.parse::<u32>().is_ok()
+    {
+        block.set("max_connections", &setting.value, Some(&setting.origin));
+    }
+    write_access(listener, conf, shared, &mut block, notes);
+    write_tls(listener, &mut block, notes);
+    block
+}
+
+/// Takes the listener out, with a note at `at`.
+fn leave(block: &mut Block, at: Option<&Setting>, why: &str, hint: &str, notes: &mut Vec<Note>) {
+    block.take_out(why);
+    notes.push(Note {
+        origin: at.map(|setting| setting.origin.clone()),
+        text: format!("{why}: the listener is left out"),
+        hint: hint.to_owned(),
+    });
+}
+
+/// The address, or the name that is none.
+fn bind(listener: &Listener, local_only: bool) -> Result<String, String> {
+    let (port, host) = match &listener.begin {
+        Some(begin) => {
+            let mut words = begin.value.splitn(2, char::is_whitespace);
+            (words.next().unwrap_or_default(), words.next().map(str::trim))
+        }
+        None => {
+            let of = |key| listener.get(key).map(|setting| setting.value.as_str());
+            (of("port").unwrap_or("1883"), of("bind_address"))
+        }
+    };
+    let port: u16 = port.parse().map_err(|_| format!("port {port}"))?;
+    let host = host.filter(|host| !host.is_empty());
+    if let Some(path) = host.filter(|_| port == 0) {
+        return Ok(format!("unix:{path}"));
+    }
+    let domain = listener
+        .get("socket_domain")
+        .map(|setting| setting.value.as_str());
+    let host = match host {
+        None if local_only => "127.0.0.1",
+        None if domain == Some("ipv4") => "0.0.0.0",
+        None => "::",
+        Some("localhost") if domain == Some("ipv6") => "::1",
+        Some("localhost") => "127.0.0.1",
+        Some(host) => host,
+    };
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) => Ok(format!("{v4}:{port}")),
+        Ok(IpAddr::V6(v6)) => Ok(format!("[{v6}]:{port}")),
+        Err(_) => Err(host.to_owned()),
+    }
+}
+
+fn write_transport(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>) {
+    if let Some(setting) = listener.get("protocol") {
+        match setting.value.as_str() {
+            "mqtt" => {}
+            "websockets" => {
+                block.bind("transport", "\"ws\"", Some(&setting.origin));
+                notes.push(Note {
+                    origin: Some(setting.origin.clone()),
+                    text: "Mosquitto takes WebSockets on every path, Forebay on /mqtt alone".to_owned(),
+                    hint: "let the clients use the path /mqtt, or set `path` in the listener".to_owned(),
+                });
+            }
+            other => leave(
+                block,
+                Some(setting),
+                &format!("protocol {other} is not built"),
+                "",
+                notes,
+            ),
+        }
+    }
+    let origins: Vec<&Setting> = listener
+        .settings
+        .iter()
+        .filter(|setting| setting.key == "websockets_origin")
+        .collect();
+    if let Some(first) = origins.first() {
+        let all: Vec<String> = origins.iter().map(|setting| quoted(&setting.value)).collect();
+        block.bind("origins", &format!("[{}]", all.join(", ")), Some(&first.origin));
+    }
+    if let Some(setting) = listener.get("accept_protocol_versions") {
+        let versions = setting
+            .value
+            .split(',')
+            .filter_map(|version| match version.trim() {
+                "3" => Some("\"3.1\""),
+                "4" => Some("\"3.1.1\""),
+                "5" => Some("\"5.0\""),
+                _ => None,
+            });
+        let all: Vec<&str> = versions.collect();
+        block.set(
+            "versions",
+            &format!("[{}]", all.join(", ")),
+            Some(&setting.origin),
+        );
+    }
+}
+
+fn write_access(
+    listener: &Listener,
+    conf: &Conf,
+    shared: Option<&Rules<'_>>,
+    block: &mut Block,
+    notes: &mut Vec<Note>,
+) {
+    let any = |begin: &str| {
+        listener
+            .settings
+            .iter()
+            .find(|setting| setting.key.starts_with(begin))
+    };
+    if let Some(setting) = any("auth_plugin").or_else(|| any("plugin")) {
+        let hint = "put users and rules in [auth], then take the `#` away";
+        return leave(
+            block,
+            Some(setting),
+            "a plugin decides who may connect, and plugins can't be loaded",
+            hint,
+            notes,
+        );
+    }
+    let own_rules = conf
+        .get("per_listener_settings")
+        .is_some_and(|setting| setting.value == "true");
+    if own_rules {
+        write_own_access(listener, conf, shared, block, notes);
+    } else if let Some(setting) = listener.get("listener_allow_anonymous") {
+        // The one key that a listener has for itself even so. What else decides may not be carried over.
+        let anonymous = flag(&setting.value) == Some(true);
+        if anonymous && decided_elsewhere(conf) {
+            let hint = "say in [auth] who may connect, then take the `#` away";
+            leave(
+                block,
+                Some(setting),
+                "files or plugins decide who may do what here",
+                hint,
+                notes,
+            );
+        } else {
+            block.bind(
+                "allow_anonymous",
+                if anonymous { "true" } else { "false" },
+                Some(&setting.origin),
+            );
+        }
+    }
+}
+
+/// Who may connect where listeners have rules of their own.
+fn write_own_access(
+    listener: &Listener,
+    conf: &Conf,
+    shared: Option<&Rules<'_>>,
+    block: &mut Block,
+    notes: &mut Vec<Note>,
+) {
+    let at = |keys: &[&str]| keys.iter().find_map(|key| listener.get(key));
+    let rules = rules(listener, local_only(conf));
+    match (&rules, shared) {
+        (Some(own), Some(shared)) if own == shared => {}
+        (Some(_), _) => {
+            let hint = "users and rules are the whole broker's: join the files, then take the `#` away";
+            leave(
+                block,
+                at(&RULES),
+                "this listener has other users or rules than the first that has any",
+                hint,
+                notes,
+            );
+        }
+        (None, _) if anonymous(listener, local_only(conf)) => {
+            let origin = at(&["listener_allow_anonymous", "allow_anonymous"]).map(|setting| &setting.origin);
+            block.bind("allow_anonymous", "true", origin);
+        }
+        (None, _) => {
+            let at = at(&["listener_allow_anonymous", "allow_anonymous"]).or(listener.begin.as_ref());
+            leave(
+                block,
+                at,
+                "nobody may connect here: no anonymous clients, no password file",
+                "",
+                notes,
+            );
+        }
+    }
+}
+
+/// Whether more than `allow_anonymous` says who may connect and what they may do, for all listeners.
+fn decided_elsewhere(conf: &Conf) -> bool {
+    let keys = ["acl_file", "plugin", "auth_plugin", "clientid_prefixes"];
+    keys.iter().any(|key| conf.get(key).is_some())
+}
+
+fn write_tls(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>) {
+    if let Some(setting) = listener.get("psk_hint") {
+        return leave(
+            block,
+            Some(setting),
+            "TLS with pre-shared keys is not built",
+            "give the clients certificates or passwords",
+            notes,
+        );
+    }
+    let Some(cert) = listener.get("certfile").or_else(|| listener.get("keyfile")) else {
+        return;
+    };
+    block.header("[listener.tls]", Some(&cert.origin));
+    let required = listener
+        .get("require_certificate")
+        .filter(|setting| flag(&setting.value) == Some(true));
+    let files = [
+        ("certfile", "cert", true),
+        ("keyfile", "key", true),
+        // Without it clients are not asked for certificates, and their authorities are of no use.
+        ("cafile", "client_ca", required.is_some()),
+        ("crlfile", "crl", required.is_some()),
+    ];
+    for (key, to, used) in files {
+        if let Some(setting) = listener.get(key).filter(|_| used) {
+            block.bind(to, &quoted(&setting.value), Some(&setting.origin));
+        }
+    }
+    if let Some(setting) = required {
+        block.bind("client_cert", "\"required\"", Some(&setting.origin));
+    }
+}
