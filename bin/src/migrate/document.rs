@@ -83,6 +83,10 @@ impl Block {
         self.off = true;
     }
 
+    fn header_text(&self) -> &str {
+        self.lines.first().map_or("", |line| line.text.as_str())
+    }
+
     /// Whether nothing but the header is in it.
     pub fn is_empty(&self) -> bool {
         self.lines.len() < 2
@@ -102,17 +106,23 @@ impl Document {
             let Err(faults) = config::from_text(&text, []) else {
                 return;
             };
-            for fault in faults {
-                let Place::Line(number) = fault.place else {
-                    continue;
-                };
-                let at = number
-                    .checked_sub(1)
-                    .and_then(|index| places.get(index))
-                    .copied()
-                    .flatten();
-                if let Some((block, line)) = at {
-                    self.refuse(block, line, &fault, notes);
+            let at = |fault: &config::Fault| match fault.place {
+                Place::Line(number) => places.get(number.checked_sub(1)?).copied().flatten(),
+                _ => None,
+            };
+            let placed: Vec<_> = faults
+                .iter()
+                .filter_map(|fault| Some((at(fault)?, fault)))
+                .collect();
+            // What listeners are refused for may follow from [auth]: that goes first, and then they are asked again.
+            let auth = self
+                .blocks
+                .iter()
+                .position(|block| block.header_text() == "[auth]");
+            let first = placed.iter().any(|((block, _), _)| Some(*block) == auth);
+            for ((block, line), fault) in placed {
+                if !first || Some(block) == auth {
+                    self.refuse(block, line, fault, notes);
                 }
             }
         }
@@ -124,13 +134,6 @@ impl Document {
         };
         let Some(line) = block.lines.get_mut(line) else {
             return;
-        };
-        let header = |block: &Block| {
-            block
-                .lines
-                .first()
-                .map(|line| line.text.clone())
-                .unwrap_or_default()
         };
         let bound = line.bound;
         let why = if fault.hint.is_empty() {
@@ -145,7 +148,7 @@ impl Document {
             format!(
                 "{}: {} is left out, so that nothing is more open than it was",
                 fault.text,
-                header(block)
+                block.header_text()
             )
         } else {
             format!("{}: left out", fault.text)

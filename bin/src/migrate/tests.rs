@@ -64,6 +64,8 @@ fn the_sample_with_everything_is_carried_over() {
         "{}",
         migrated.toml
     );
+    let binds = listeners(&migrated);
+    assert!(binds.contains(&"[::]:1883 true true".to_owned()), "{binds:?}");
     for part in [
         "#password_file = \"/etc/mosquitto/passwd\"",
         "#acl_file = \"/etc/mosquitto/acl\"",
