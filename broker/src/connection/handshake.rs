@@ -20,6 +20,7 @@ use crate::codec::{
 use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
+use crate::session::asked_expiry_s;
 use crate::worker::Worker;
 
 /// First byte of CONNECT: its flags are reserved and 0.
@@ -160,6 +161,9 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
         return Next::Home(home);
     }
     if connect.will.is_some() && !worker.with(|state| state.takes_wills()) {
+        return Next::Refuse(connect.version, Reason::ServerBusy);
+    }
+    if asked_expiry_s(connect) > 0 && !worker.with(|state| state.takes_kept()) {
         return Next::Refuse(connect.version, Reason::ServerBusy);
     }
     let origin = Origin {

@@ -10,6 +10,15 @@ use super::state::Phase;
 use super::transmit::ack;
 use crate::codec::{Connack, Connect, Disconnect, Packet, PropertiesBuf, Property, Reason, Version};
 
+/// For how many seconds the session is to outlive its connection; `u32::MAX`: for ever (section 3.1.2.11.2).
+pub fn asked_expiry_s(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry_s().unwrap_or(0),
+        _ if connect.clean_start => 0,
+        _ => u32::MAX,
+    }
+}
+
 impl Session {
     /// A connection begins: what belonged to the last one is forgotten, CONNACK is the first packet, and what the
     /// client has not acknowledged is sent again.
@@ -23,11 +32,7 @@ impl Session {
         self.will = connect.will.as_ref().map(|will| Box::new(WillMessage::new(will)));
         self.client_max_packet = properties.maximum_packet_size().unwrap_or(u32::MAX);
         self.client_receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
-        let asked_expiry_s = match connect.version {
-            Version::V5 => properties.session_expiry_s().unwrap_or(0),
-            _ if connect.clean_start => 0,
-            _ => u32::MAX,
-        };
+        let asked_expiry_s = asked_expiry_s(connect);
         self.ends_with_connection = asked_expiry_s == 0;
         self.max_expiry_s = granted.max_session_expiry_s;
         self.expiry_s = asked_expiry_s.min(self.max_expiry_s);

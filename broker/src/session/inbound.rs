@@ -237,6 +237,20 @@ impl Inbound {
             .or_else(|| self.pending.iter().position(|entry| entry.ticket == ticket))
     }
 
+    /// The id that the publish of `ticket` has taken.
+    pub fn takes_id(&self, ticket: Ticket) -> Option<PacketId> {
+        let entry = match self.find(ticket) {
+            Some(at) => self.pending.get(at),
+            None => {
+                let parked = &self.rest.as_ref()?.parked;
+                parked.iter().find(|entry| entry.ticket == ticket)
+            }
+        };
+        entry
+            .filter(|entry| entry.qos == QoS::ExactlyOnce)
+            .map(|entry| entry.packet_id)
+    }
+
     /// Nobody can be answered now. What was refused is forgotten, so that it is tried again when it is sent again.
     fn settle_parked(&mut self, ticket: Ticket, reason: Reason) {
         let Some(parked) = self.rest.as_mut().map(|rest| &mut rest.parked) else {

@@ -23,6 +23,7 @@ mod transmit;
 
 use std::sync::Arc;
 
+pub use connect::asked_expiry_s;
 pub use event::{
     Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
 };
@@ -177,6 +178,11 @@ impl Session {
             Phase::Detached => Settled::Done,
             _ => settled,
         }
+    }
+
+    /// The packet id that the publish of `ticket`, which is not settled, has taken; none but at QoS 2.
+    pub fn takes_id(&self, ticket: Ticket) -> Option<PacketId> {
+        self.inbound.takes_id(ticket)
     }
 
     /// Whether the session may hold this subscription: what to answer, below 0x80 when it may. Enters the filter into

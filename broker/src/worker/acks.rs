@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::classify::Level;
+use crate::codec::Reason;
 use crate::session::Ticket;
 
 /// What is owed to a client.
@@ -13,6 +14,8 @@ pub(crate) enum Debt {
     Publish(Ticket),
     /// Another answer, which a record of a kept session makes true.
     Answer(Ticket),
+    /// That a QoS 2 publish of a kept session is refused, once a record says that its packet id is free.
+    Refusal(Ticket, Reason),
 }
 
 /// One answer that is owed until its record is decided.

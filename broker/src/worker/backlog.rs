@@ -2,7 +2,7 @@
 //! into the open chunk at once where there is room; else it waits here, in order for each client, and what that client
 //! publishes waits behind it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -12,7 +12,7 @@ use super::publish::{From, record_bytes};
 use super::state::{SessionRef, State};
 use crate::classify::{Level, Publisher};
 use crate::record::{Change, Record, SessionRecord};
-use crate::session::{Ticket, WillMessage};
+use crate::session::WillMessage;
 
 /// Bytes of wills that may wait, and of records that may wait.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -20,8 +20,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// What a waiting record costs beside its bytes.
 const OVERHEAD_BYTES: usize = 64;
 
-/// An answer to a client that is due once a record is durable.
-pub(super) type Answer = (SessionRef, Ticket);
+/// What is owed to a client once a record is durable.
+pub(super) type Answer = (SessionRef, Debt);
 
 /// Something that waits for room.
 struct Waiting {
@@ -49,14 +49,6 @@ impl What {
     }
 }
 
-/// Why something still waits.
-enum Stuck {
-    /// No room in the chunk or on the bus: nothing else gets in either.
-    Room,
-    /// The route of a will is closed.
-    Route,
-}
-
 /// All that waits, oldest first.
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -70,10 +62,6 @@ pub(super) struct Backlog {
 impl Backlog {
     pub fn len(&self) -> usize {
         self.queue.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
     }
 
     /// Whether something of this client waits: what it does now comes after it.
@@ -117,9 +105,14 @@ impl Backlog {
 }
 
 impl State {
-    /// Whether a client with a will can be let in: the wills of those that are gone may wait for their routes.
+    /// Whether a client with a will can be let in: the wills of those that are gone may wait for room.
     pub fn takes_wills(&self) -> bool {
         self.backlog.takes_wills()
+    }
+
+    /// Whether a client can be let in whose session is kept: that alone writes records.
+    pub fn takes_kept(&self) -> bool {
+        !self.backlog.is_full()
     }
 
     /// The will of a client that is gone waits for its turn.
@@ -151,11 +144,11 @@ impl State {
             self.opened_ms = self.now_ms;
         }
         let Ok(index) = self.open.push(record) else { return };
-        if let Some((at, ticket)) = answer {
+        if let Some((at, debt)) = answer {
             self.owed.push(Owed {
                 slot: at.slot,
                 generation: at.generation,
-                debt: Debt::Answer(ticket),
+                debt,
                 index,
                 level: Level::Spooled,
             });
@@ -176,63 +169,41 @@ impl State {
         slot.is_some_and(|slot| self.backlog.holds(slot.session.client_id()))
     }
 
-    /// Writes what waits as far as there is room. A will whose route is closed holds up its own client only.
+    /// Writes what waits as far as there is room.
     pub(super) fn write_backlog(&mut self) {
-        if self.backlog.is_empty() {
-            return;
-        }
-        let mut left = VecDeque::new();
-        let mut closed: HashSet<Arc<str>, RandomState> = HashSet::default();
         while let Some(waiting) = self.backlog.queue.pop_front() {
-            if closed.contains(&waiting.client_id) {
-                left.push_back(waiting);
-                continue;
+            if !self.write_waiting(&waiting) {
+                self.backlog.queue.push_front(waiting);
+                return;
             }
-            match self.write_waiting(&waiting) {
-                Ok(()) => self.backlog.done(&waiting),
-                Err(Stuck::Route) => {
-                    closed.insert(waiting.client_id.clone());
-                    left.push_back(waiting);
-                }
-                Err(Stuck::Room) => {
-                    self.backlog.queue.push_front(waiting);
-                    break;
-                }
-            }
+            self.backlog.done(&waiting);
         }
-        left.append(&mut self.backlog.queue);
-        self.backlog.queue = left;
     }
 
-    fn write_waiting(&mut self, waiting: &Waiting) -> Result<(), Stuck> {
+    /// Whether there was room for it.
+    fn write_waiting(&mut self, waiting: &Waiting) -> bool {
         match &waiting.what {
             What::Record { bytes, answer } => {
                 if !self.make_room(bytes.len()) {
-                    return Err(Stuck::Room);
+                    return false;
                 }
                 if let Ok((record, _)) = Record::read(bytes) {
                     self.append_record(&record, *answer);
                 }
-                Ok(())
+                true
             }
             What::Will { username, will } => self.publish_will(&waiting.client_id, username.as_deref(), will),
         }
     }
 
-    fn publish_will(
-        &mut self,
-        client_id: &str,
-        username: Option<&str>,
-        will: &WillMessage,
-    ) -> Result<(), Stuck> {
+    /// Nobody waits for the acknowledgement of a will: that its route is closed does not hold it up, since what its client
+    /// does next would wait behind it.
+    fn publish_will(&mut self, client_id: &str, username: Option<&str>, will: &WillMessage) -> bool {
         let publish = will.as_publish();
         let publisher = Publisher { client_id, username };
         let class = self.shared.classify.classify(publisher, publish.topic);
-        if !self.shared.classify.is_open(&class) {
-            return Err(Stuck::Route);
-        }
         if !self.make_room(record_bytes(client_id, username, &class, &publish)) {
-            return Err(Stuck::Room);
+            return false;
         }
         let from = From {
             client_id,
@@ -240,6 +211,6 @@ impl State {
             subscriber: None,
         };
         self.accept(&from, &class, &publish);
-        Ok(())
+        true
     }
 }

@@ -9,8 +9,8 @@ use super::state::{SessionRef, State};
 use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
-use crate::record::{HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
-use crate::session::{Delivered, Message, Request, Settled, Violation};
+use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
+use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation};
 
 /// What became of a PUBLISH that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,7 @@ impl State {
     pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
         let shared = self.shared.clone();
         if self.waits_behind_backlog(at) {
-            self.stand_in_line(at);
-            return Ok(Taken::Held);
+            return self.no_room(at, publish, false);
         }
         let Some(slot) = self.slot(at) else {
             return Ok(Taken::Yes);
@@ -296,15 +295,39 @@ impl State {
             generation: owed.generation,
         };
         let Some(slot) = self.slot(at) else { return };
-        match owed.debt {
-            Debt::Answer(ticket) => slot.session.answered(ticket),
-            Debt::Publish(ticket) => {
-                if slot.session.settle(ticket, result) == Settled::Close {
-                    slot.kick(Reason::QuotaExceeded);
-                }
+        let (ticket, result) = match (owed.debt, result) {
+            (Debt::Answer(ticket), _) => {
+                slot.session.answered(ticket);
+                return slot.wake();
             }
+            (Debt::Refusal(ticket, reason), _) => (ticket, Err(reason)),
+            (Debt::Publish(ticket), Ok(())) => (ticket, Ok(())),
+            (Debt::Publish(ticket), Err(reason)) => {
+                if slot.stored && self.free_refused(at, ticket, reason) {
+                    return;
+                }
+                (ticket, Err(reason))
+            }
+        };
+        let Some(slot) = self.slot(at) else { return };
+        if slot.session.settle(ticket, result) == Settled::Close {
+            slot.kick(Reason::QuotaExceeded);
         }
         slot.wake();
+    }
+
+    /// A publish of a kept session is refused, of which the log says that it took its packet id: the log must say that the
+    /// id is free before the client hears of it, or the next publish under it would be taken for this one after a
+    /// restart. False when there is no such id.
+    fn free_refused(&mut self, at: SessionRef, ticket: Ticket, reason: Reason) -> bool {
+        let Some(slot) = self.slot(at) else { return false };
+        let Some(packet_id) = slot.session.takes_id(ticket) else {
+            return false;
+        };
+        let client_id = slot.session.client_id_shared();
+        let refusal = Some((at, Debt::Refusal(ticket, reason)));
+        self.write_down(&client_id, Change::Release(packet_id.get()), refusal);
+        true
     }
 }
 

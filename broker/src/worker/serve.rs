@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use super::acks::Debt;
 use super::state::{SessionRef, State};
 use crate::codec::{Packet, PacketId, Reason};
 use crate::record::Change;
@@ -101,7 +102,8 @@ impl State {
     /// PUBREL of a kept session: PUBCOMP once that is durable.
     fn released(&mut self, at: SessionRef, packet_id: PacketId, answer: Ticket) {
         if let Some(client_id) = self.slot(at).map(|slot| slot.session.client_id_shared()) {
-            self.write_down(&client_id, Change::Release(packet_id.get()), Some((at, answer)));
+            let answer = Some((at, Debt::Answer(answer)));
+            self.write_down(&client_id, Change::Release(packet_id.get()), answer);
         }
     }
 

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE: into the hub, into the log for kept sessions, and the answer once that is durable.
 
+use super::acks::Debt;
 use super::state::{SessionRef, State};
 use crate::codec::{Reason, Subscribe, Unsubscribe};
 use crate::hub::SubscriptionOptions;
@@ -109,7 +110,7 @@ impl State {
         };
         let last = changes.len().saturating_sub(1);
         for (index, change) in changes.enumerate() {
-            let answer = (index == last).then_some((at, answer));
+            let answer = (index == last).then_some((at, Debt::Answer(answer)));
             self.write_down(&client_id, change, answer);
         }
     }

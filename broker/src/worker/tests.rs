@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use super::*;
 use crate::auth::{ListenerRules, Principal};
 use crate::bus::{self, BusHandle};
-use crate::classify::{Level, NoRoutes};
-use crate::codec::{Connect, Packet, Properties, QoS, Version};
+use crate::classify::{Class, Level, NoRoutes, Publisher};
+use crate::codec::{Connect, Packet, Properties, PropertiesBuf, Property, QoS, Version};
 use crate::config::LogConfig;
 use crate::hub::{SubscriberId, SubscriptionIds, SubscriptionOptions};
 use crate::record::{Change, Origin, Record, WillRecord};
@@ -31,6 +31,23 @@ impl TakeEvents for Told {
     }
 }
 
+/// Routes that take nothing now.
+struct Closed;
+
+impl Classify for Closed {
+    fn generation(&self) -> u32 {
+        0
+    }
+
+    fn classify(&self, publisher: Publisher<'_>, topic: &str) -> Class {
+        NoRoutes.classify(publisher, topic)
+    }
+
+    fn is_open(&self, _: &Class) -> bool {
+        false
+    }
+}
+
 struct Bench {
     state: State,
     reader: Box<dyn LogReader>,
@@ -40,6 +57,10 @@ struct Bench {
 
 impl Bench {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_routes(change, Arc::new(NoRoutes))
+    }
+
+    fn with_routes(change: impl FnOnce(&mut Config), classify: Arc<dyn Classify>) -> Self {
         let mut config = Config::default();
         change(&mut config);
         let reports = Reports::new(1);
@@ -55,7 +76,7 @@ impl Bench {
         let shared = Arc::new(Shared::new(Parts {
             hub: Hub::new(&config.limits, 1_000),
             config,
-            classify: Arc::new(NoRoutes),
+            classify,
             auth: Arc::new(ListenerRules),
             mailboxes: [Arc::new(Mailbox::new(reports.slot(0).unwrap()))].into(),
             reports,
@@ -100,10 +121,23 @@ impl Bench {
     }
 
     fn connect(&mut self, client_id: &str, clean_start: bool) -> SessionRef {
-        self.connect_as(client_id, clean_start, Version::V311)
+        self.connect_as(client_id, clean_start, Version::V311, Properties::EMPTY)
     }
 
-    fn connect_as(&mut self, client_id: &str, clean_start: bool, version: Version) -> SessionRef {
+    /// A 5.0 client whose session is kept.
+    fn connect_expiring(&mut self, client_id: &str) -> SessionRef {
+        let mut properties = PropertiesBuf::default();
+        properties.push(Property::SessionExpiryInterval(60));
+        self.connect_as(client_id, false, Version::V5, properties.as_properties())
+    }
+
+    fn connect_as(
+        &mut self,
+        client_id: &str,
+        clean_start: bool,
+        version: Version,
+        properties: Properties<'_>,
+    ) -> SessionRef {
         let connect = Connect {
             version,
             bridge: false,
@@ -113,7 +147,7 @@ impl Bench {
             will: None,
             username: None,
             password: None,
-            properties: Properties::EMPTY,
+            properties,
         };
         let principal = Principal { username: None };
         self.state.attach(&connect, client_id, principal, false).at
@@ -128,6 +162,10 @@ impl Bench {
         let mut out = Vec::new();
         self.state.transmit(at, &mut out, usize::MAX);
         out
+    }
+
+    fn kicked(&mut self, at: SessionRef) -> Option<Reason> {
+        self.state.slot(at).unwrap().link.as_ref().unwrap().kick.get()
     }
 
     fn told(&mut self) -> Vec<StoreEvent> {
@@ -360,6 +398,72 @@ fn what_finds_no_room_in_a_mailbox_is_told_to_the_store() {
 }
 
 #[test]
+fn the_id_of_a_refused_publish_is_free_in_the_log_before_its_client_hears_of_it() {
+    let mut bench = Bench::new(|_| {});
+    for (version, client) in [(Version::V5, "five"), (Version::V311, "three")] {
+        let at = match version {
+            Version::V5 => bench.connect_expiring(client),
+            _ => bench.connect(client, false),
+        };
+        bench.sent(at);
+        let Packet::Publish(publish) = publish("t", QoS::ExactlyOnce, 7, false) else {
+            unreachable!()
+        };
+        assert_eq!(bench.state.publish(at, publish).unwrap(), Taken::Yes);
+        let owed = bench.state.owed.pop().unwrap();
+        bench.written();
+        bench.state.settle(owed, Err(Reason::QuotaExceeded));
+        assert!(bench.sent(at).is_empty(), "not before the record is durable");
+        assert_eq!(bench.written(), [format!("{client} release 7")]);
+        match version {
+            Version::V5 => assert_eq!(bench.sent(at), [0x50, 3, 0, 7, 0x97]),
+            _ => assert_eq!(bench.kicked(at), Some(Reason::QuotaExceeded)),
+        }
+    }
+}
+
+#[test]
+fn a_will_goes_into_the_log_though_its_route_is_closed() {
+    let mut bench = Bench::with_routes(|_| {}, Arc::new(Closed));
+    let mut session = kept("k");
+    session.will = Some(will("gone", 0));
+    bench.state.restore(vec![session]);
+    bench.tick(60_000);
+    let at = bench.connect("k", false);
+    assert_eq!(bench.written(), ["k publishes gone", "k closed", "k open"]);
+    assert!(!bench.state.waits_behind_backlog(at));
+}
+
+#[test]
+fn who_waits_behind_its_own_record_while_the_log_is_full_is_refused_like_others() {
+    let mut bench = Bench::new(|config| {
+        config.bus.chunk_bytes = 4 * 1024;
+        config.bus.window_chunks = 2;
+        config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
+        config.full.reject = true;
+        config.full.drop_qos0 = true;
+    });
+    let five = bench.connect_expiring("five");
+    bench.sent(five);
+    let client_id: Arc<str> = "five".into();
+    while !bench.state.backlog.holds("five") {
+        bench.state.write_down(&client_id, Change::Release(1), None);
+    }
+    bench.state.shared.pressure.set(true, true);
+    for (qos, id) in [(QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2), (QoS::AtMostOnce, 0)] {
+        let Packet::Publish(publish) = publish("t", qos, id, false) else {
+            unreachable!()
+        };
+        assert_eq!(bench.state.publish(five, publish).unwrap(), Taken::Yes, "{qos:?}");
+    }
+    assert_eq!(bench.sent(five), [0x40, 3, 0, 1, 0x97, 0x50, 3, 0, 2, 0x97]);
+    assert!(bench.state.takes_kept());
+    while bench.state.takes_kept() {
+        bench.state.write_down(&client_id, Change::Release(1), None);
+    }
+}
+
+#[test]
 fn a_bus_that_is_full_for_a_moment_holds_and_a_log_that_is_full_rejects() {
     let mut bench = Bench::new(|config| {
         config.bus.chunk_bytes = 4 * 1024;
@@ -367,7 +471,7 @@ fn a_bus_that_is_full_for_a_moment_holds_and_a_log_that_is_full_rejects() {
         config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
         config.full.reject = true;
     });
-    let five = bench.connect_as("five", true, Version::V5);
+    let five = bench.connect_as("five", true, Version::V5, Properties::EMPTY);
     bench.sent(five);
     let take = |bench: &mut Bench, id| {
         let Packet::Publish(mut publish) = publish("t", QoS::AtLeastOnce, id, false) else {

@@ -148,13 +148,13 @@ impl Loading {
         Ok(())
     }
 
-    /// All is loaded: what nobody refers to goes, and so do sessions whose time is over.
+    /// All is loaded: what nobody refers to goes. A session whose time is over stays until the log is read: its client may
+    /// have come back.
     pub fn end(&mut self) {
         let projection = &mut self.projection;
         for number in projection.messages.numbers() {
             projection.messages.drop_unused(number);
         }
-        self.drop_expired();
     }
 
     fn drop_expired(&mut self) {

@@ -212,3 +212,25 @@ fn a_full_disk_loses_nothing_and_heals() {
     let (restored, _) = open(&path, &limits, &Log::Memory(log), 0).unwrap();
     assert_eq!(restored.sessions[0].queue.len(), 50);
 }
+
+#[test]
+fn a_session_whose_client_came_back_is_not_over_before_the_log_says_so() {
+    let (mut script, mut tables) = (Script::new(), Tables::default());
+    let mut projection = Projection::new(bounds(), 1);
+    let mut short = super::script::open();
+    short.expiry_s = 10;
+    script.chunk(&[
+        session("s", Change::Open(short.clone())),
+        session("s", subscribe("a", QoS::AtLeastOnce, 1)),
+        session("s", Change::Closed { expiry_s: 10 }),
+    ]);
+    script.apply(&mut projection);
+    tables.commit(projection.take_changes());
+    let now_ms = 100_000; // it was left at 1,000
+    let mut loaded = tables.load(bounds(), 9, now_ms);
+    script.chunk(&[session("s", Change::Open(short))]);
+    script.apply(&mut loaded.projection);
+    let restored = loaded.finish().0;
+    assert_eq!(restored.sessions[0].subscriptions.len(), 1);
+    assert!(tables.load(bounds(), 9, now_ms).finish().0.sessions.is_empty());
+}
