@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::fs::{File, Mode, zero_fill};
 use super::shared::{Prepared, Segment, Shared, State};
 
+/// Room on the disk that the spool leaves to the store, the cursors and the quarantine.
+const LEFT_BYTES: u64 = 32 << 20;
+
 /// Filled with zeros and synced at a time.
 pub(super) const FILL_BYTES: u64 = 1 << 20;
 
@@ -180,6 +183,11 @@ impl Upkeep {
         let mut making = match self.making.take() {
             Some(making) => making,
             None => {
+                // The others write first: what the store can't commit, the spool may not release, and no room would
+                // ever come back.
+                if shared.fs.free_bytes(&shared.config.dir)? < size.saturating_add(LEFT_BYTES) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 let file = shared.fs.open(&self.making_path(), Mode::Create)?;
                 file.reserve(size)?;
                 Making { file, filled: 0 }
@@ -229,7 +237,7 @@ impl Upkeep {
             tracing::error!(
                 %error,
                 free_bytes = free,
-                needed_bytes = self.shared.config.segment_bytes,
+                needed_bytes = self.shared.config.segment_bytes + LEFT_BYTES,
                 dir = %self.shared.config.dir.display(),
                 "the disk has no room for the spool: publishers are held back until it has"
             );
