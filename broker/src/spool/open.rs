@@ -10,9 +10,9 @@ use super::fs::{File, Fs, Lock, Mode, zero_fill};
 use super::group::GroupHeader;
 use super::reader::SpoolReader;
 use super::recovery::{Plan, Recovery, Survey, survey};
-use super::segment::{self, SegmentHeader};
+use super::segment::{self, DATA_START, SegmentHeader};
 use super::shared::{Hold, Mark, Segment, Shared, State, now_ms};
-use super::upkeep::{FILL_BYTES, MAKING, TICK, Upkeep};
+use super::upkeep::{FILL_BYTES, MAKING, TICK, Upkeep, has_room, is_no_room};
 use super::writer::{Keeper, SpoolWriter, Target, salt};
 use super::{LogError, LogStatus, Pressure, SpoolConfig};
 
@@ -106,8 +106,9 @@ fn prepare(config: &SpoolConfig, epoch_floor: u64, fs: Arc<dyn Fs>) -> Result<Op
     let survey = survey(dir, &*fs)?;
     let mut plan = survey.plan(dir, &*fs)?;
     let epoch = now_ms().max(plan.last_epoch + 1).max(epoch_floor);
+    tidy(config, &*fs, &survey)?;
     let (target, offset, segment) = begin(config, &*fs, &survey, &plan, epoch)?;
-    clean(config, &*fs, &survey, &plan, target.number)?;
+    clean(config, &*fs, &survey, &plan)?;
     cut(config, &*fs, &mut plan)?;
     save_cursors(config, &*fs, &survey)?;
     let recovery = Recovery {
@@ -147,7 +148,81 @@ fn bytes_of(shared: &Shared, number: u64, offset: u64, len: u64) -> io::Result<V
     Ok(bytes)
 }
 
-/// Makes the segment of this run, with what had to be copied in it, and syncs both.
+/// The segment of this run as it will stand in its file: the header, and what had to be copied.
+struct Beginning {
+    number: u64,
+    salt: u64,
+    first: u64,
+    buffer: Vec<u8>,
+    marks: Vec<Mark>,
+}
+
+impl Beginning {
+    fn new(number: u64, plan: &Plan, epoch: u64) -> Self {
+        let first = plan.copies.first();
+        let first = first.map_or(plan.next_sequence, |group| group.header.first.sequence);
+        let salt = salt();
+        let header = SegmentHeader {
+            number,
+            epoch,
+            first,
+            salt,
+            written_ms: now_ms(),
+        };
+        let mut buffer = Vec::new();
+        header.write(&mut buffer);
+        let mut marks = Vec::new();
+        for group in &plan.copies {
+            marks.push(Mark {
+                sequence: group.header.first.sequence,
+                offset: buffer.len() as u64,
+                written_ms: group.header.written_ms,
+            });
+            let header = GroupHeader {
+                segment: number,
+                epoch,
+                durable_before: first,
+                ..group.header
+            };
+            header.write(salt, &group.chunks, &mut buffer);
+        }
+        Self {
+            number,
+            salt,
+            first,
+            buffer,
+            marks,
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
+    fn done(self, file: Arc<dyn File>, size: u64, filled: u64) -> (Target, u64, Segment) {
+        let end = self.end();
+        let segment = Segment {
+            number: self.number,
+            first: self.first,
+            salt: self.salt,
+            size,
+            filled,
+            used: end,
+            marks: self.marks,
+        };
+        let target = Target {
+            number: self.number,
+            salt: self.salt,
+            size,
+            file,
+            begun: true,
+        };
+        (target, end, segment)
+    }
+}
+
+/// Makes the segment of this run, with what had to be copied in it, and syncs both. At the bound, and on a disk without
+/// room, it holds no more than that: the upkeep makes the next one once there is room.
 fn begin(
     config: &SpoolConfig,
     fs: &dyn Fs,
@@ -155,114 +230,133 @@ fn begin(
     plan: &Plan,
     epoch: u64,
 ) -> Result<(Target, u64, Segment), OpenError> {
-    let first = plan.copies.first();
-    let first = first.map_or(plan.next_sequence, |group| group.header.first.sequence);
-    let salt = salt();
-    let (number, path) = next_number(config, survey);
-    let header = SegmentHeader {
-        number,
-        epoch,
-        first,
-        salt,
-        written_ms: now_ms(),
-    };
-    let mut buffer = Vec::new();
-    header.write(&mut buffer);
-    let mut marks = Vec::new();
-    for group in &plan.copies {
-        marks.push(Mark {
-            sequence: group.header.first.sequence,
-            offset: buffer.len() as u64,
-            written_ms: group.header.written_ms,
-        });
-        let header = GroupHeader {
-            segment: number,
-            epoch,
-            durable_before: first,
-            ..group.header
-        };
-        header.write(salt, &group.chunks, &mut buffer);
-    }
-    let end = buffer.len() as u64;
+    let ready = ready(config, survey);
+    let beginning = Beginning::new(next_number(survey, ready), plan, epoch);
+    let path = segment::path(&config.dir, beginning.number);
+    let end = beginning.end();
     let size = config.segment_bytes.max(end);
-    let ready = survey.unused.contains(&(number, size));
-    let made = || {
-        let file = fs.open(&path, if ready { Mode::Write } else { Mode::Create })?;
-        let filled = match ready {
-            true => size,
-            false => make(&*file, size, end)?,
+    if ready.is_some() && size == config.segment_bytes {
+        let made = || {
+            let file = fs.open(&path, Mode::Write)?;
+            file.write_at(&beginning.buffer, 0)?;
+            file.sync()?;
+            fs.sync_dir(&config.dir)?;
+            io::Result::Ok(file)
         };
-        file.write_at(&buffer, 0)?;
+        let file = made().map_err(OpenError::io(&path))?;
+        return Ok(beginning.done(file, size, size));
+    }
+    let in_bound = plan.file_bytes() + size <= config.max_bytes;
+    if in_bound && has_room(fs, &config.dir, size).map_err(OpenError::io(&config.dir))? {
+        match make(config, fs, &beginning, size) {
+            Err(error) if is_no_room(&error) => {}
+            made => {
+                let (file, filled) = made.map_err(OpenError::io(&path))?;
+                return Ok(beginning.done(file, size, filled));
+            }
+        }
+    }
+    let made = match make(config, fs, &beginning, end) {
+        Err(error) if is_no_room(&error) => {
+            shrink(config, fs, plan)?;
+            make(config, fs, &beginning, end)
+        }
+        made => made,
+    };
+    let (file, filled) = made.map_err(OpenError::io(&path))?;
+    Ok(beginning.done(file, end, filled))
+}
+
+/// Makes the file under the name that the next start removes, so that a start that fails leaves nothing. A small
+/// beginning is filled with zeros here, so that the start is quick; the upkeep does the rest.
+fn make(
+    config: &SpoolConfig,
+    fs: &dyn Fs,
+    beginning: &Beginning,
+    size: u64,
+) -> io::Result<(Arc<dyn File>, u64)> {
+    let making = config.dir.join(MAKING);
+    let made = || {
+        let file = fs.open(&making, Mode::Create)?;
+        file.reserve(size)?;
+        let end = beginning.end();
+        let filled = size.min(end + FILL_BYTES);
+        zero_fill(&*file, end, filled)?;
+        file.write_at(&beginning.buffer, 0)?;
         file.sync()?;
+        fs.rename(&making, &segment::path(&config.dir, beginning.number))?;
         fs.sync_dir(&config.dir)?;
-        io::Result::Ok((file, filled))
+        Ok((file, filled))
     };
-    let (file, filled): (Arc<dyn File>, u64) = made().map_err(OpenError::io(&path))?;
-    let segment = Segment {
-        number,
-        first,
-        salt,
-        size,
-        filled,
-        used: end,
-        marks,
-    };
-    let target = Target {
-        number,
-        salt,
-        size,
-        file,
-        begun: true,
-    };
-    Ok((target, end, segment))
+    made().inspect_err(|_| {
+        let _ = fs.remove(&making); // the error that is returned says more
+    })
 }
 
-/// A small beginning is filled with zeros here, so that the start is quick; the upkeep does the rest.
-fn make(file: &dyn File, size: u64, end: u64) -> io::Result<u64> {
-    file.reserve(size)?;
-    let filled = size.min(end + FILL_BYTES);
-    zero_fill(file, 0, filled)?;
-    Ok(filled)
+/// On a disk that is full to the last byte: gives back what stands behind the last group that counts, before anything is
+/// written. The claims that the headers make stay.
+fn shrink(config: &SpoolConfig, fs: &dyn Fs, plan: &Plan) -> Result<(), OpenError> {
+    let last = plan.segments.last().map(|last| (last.number, plan.last_end));
+    let empty = plan.empty.iter().map(|number| (*number, DATA_START));
+    for (number, end) in empty.chain(last) {
+        let path = segment::path(&config.dir, number);
+        let done = || {
+            let file = fs.open(&path, Mode::Write)?;
+            if file.size()? > end {
+                file.truncate(end)?;
+                file.sync()?;
+            }
+            Ok(())
+        };
+        done().map_err(OpenError::io(&path))?;
+    }
+    Ok(())
 }
 
-/// One that was made ahead, or the number after all others.
-fn next_number(config: &SpoolConfig, survey: &Survey) -> (u64, PathBuf) {
+/// One that was made ahead.
+fn ready(config: &SpoolConfig, survey: &Survey) -> Option<u64> {
+    let mut unused = survey.unused.iter();
+    let ready = unused.find(|(_, size)| *size == config.segment_bytes);
+    ready.map(|(number, _)| *number)
+}
+
+/// The one that is ready, or the number after all others.
+fn next_number(survey: &Survey, ready: Option<u64>) -> u64 {
     let known = survey.known.iter().map(|known| known.header.number);
     let others = survey.headless.iter().chain(&survey.unused);
     let above = known.chain(others.map(|(number, _)| *number)).max();
-    let ready = survey
-        .unused
-        .iter()
-        .find(|(_, size)| *size == config.segment_bytes);
-    let number = ready.map_or(above.map_or(1, |above| above + 1), |(number, _)| *number);
-    (number, segment::path(&config.dir, number))
+    ready.unwrap_or(above.map_or(1, |above| above + 1))
+}
+
+/// Removes what holds nothing: it takes room that the new segment may need.
+fn tidy(config: &SpoolConfig, fs: &dyn Fs, survey: &Survey) -> Result<(), OpenError> {
+    let dir = &config.dir;
+    let ready = ready(config, survey);
+    let unused = survey.unused.iter().map(|(number, _)| *number);
+    let unused = unused.filter(|number| Some(*number) != ready);
+    let done = || {
+        for number in unused {
+            fs.remove(&segment::path(dir, number))?;
+        }
+        match fs.remove(&dir.join(MAKING)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    done().map_err(OpenError::io(dir))
 }
 
 /// Puts away what no longer counts: now that the new segment is durable, nothing is lost by it.
-fn clean(
-    config: &SpoolConfig,
-    fs: &dyn Fs,
-    survey: &Survey,
-    plan: &Plan,
-    current: u64,
-) -> Result<(), OpenError> {
+fn clean(config: &SpoolConfig, fs: &dyn Fs, survey: &Survey, plan: &Plan) -> Result<(), OpenError> {
     let dir = &config.dir;
     let done = || {
         for number in &plan.empty {
-            fs.remove(&segment::path(dir, *number))?;
-        }
-        for (number, _) in survey.unused.iter().filter(|(number, _)| *number != current) {
             fs.remove(&segment::path(dir, *number))?;
         }
         for (number, _) in &survey.headless {
             let path = segment::path(dir, *number);
             tracing::error!(file = %path.display(), "a segment has lost its header: it is set aside");
             fs.rename(&path, &dir.join(format!("damage-{number:020}.seg")))?;
-        }
-        if let Err(error) = fs.remove(&dir.join(MAKING))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
         }
         fs.sync_dir(dir)
     };
@@ -274,7 +368,7 @@ fn cut(config: &SpoolConfig, fs: &dyn Fs, plan: &mut Plan) -> Result<(), OpenErr
     let Some(last) = plan.segments.last_mut() else {
         return Ok(());
     };
-    if last.used > last.size / 4 * 3 {
+    if !last.is_to_be_cut() {
         return Ok(());
     }
     let path = segment::path(&config.dir, last.number);

@@ -82,6 +82,8 @@ impl Spot {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub segments: Vec<Segment>,
+    /// Where the last good group of the last of them ends; what is copied stands below.
+    pub last_end: u64,
     /// Segments with nothing that counts: removed once the new one is durable.
     pub empty: Vec<u64>,
     /// What is written again to the new segment.
@@ -174,6 +176,13 @@ impl Survey {
 }
 
 impl Plan {
+    /// Bytes that the files take which stay.
+    pub fn file_bytes(&self) -> u64 {
+        let sizes = self.segments.iter().map(|segment| segment.size);
+        let last = self.segments.last().filter(|last| last.is_to_be_cut());
+        sizes.sum::<u64>() - last.map_or(0, |last| last.size - last.used)
+    }
+
     /// Goes through the last segment that holds something. Returns the sequence that is due at its end.
     fn judge(
         &mut self,
@@ -225,6 +234,7 @@ impl Plan {
         }
         let last = spots.last().map_or(DATA_START, |spot| spot.end_offset);
         let rest = walk.bytes(last, BLOCK_BYTES)?;
+        self.last_end = last;
         self.torn = GroupHeader::peek(rest, known.header.number).is_some();
         self.segments.push(segment);
         Ok(due)

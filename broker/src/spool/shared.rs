@@ -284,6 +284,11 @@ impl State {
 }
 
 impl Segment {
+    /// After the run that wrote it: much of it is room that nobody uses any more.
+    pub fn is_to_be_cut(&self) -> bool {
+        self.used <= self.size / 4 * 3
+    }
+
     /// Notes the place of a group, if the last that was noted is far.
     pub fn mark(&mut self, mark: Mark) {
         let far = |last: &Mark| {

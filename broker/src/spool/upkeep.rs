@@ -2,11 +2,11 @@
 //! those that nobody needs are made into the next one or removed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fs::{File, Mode, zero_fill};
+use super::fs::{File, Fs, Mode, zero_fill};
 use super::shared::{Prepared, Segment, Shared, State};
 
 /// Room on the disk that the spool leaves to the store, the cursors and the quarantine.
@@ -114,15 +114,22 @@ impl Upkeep {
     fn job(&self, state: &mut State) -> Option<Job> {
         let segment_bytes = self.shared.config.segment_bytes;
         let current = state.segments.back()?;
+        let number = current.number + 1;
         if current.filled < current.size {
-            let (number, from, size) = (current.number, current.filled, current.size);
-            return Some(Job::Fill { number, from, size });
+            // What is released first: the disk may have no room otherwise.
+            return Some(match state.released.pop_front() {
+                Some(old) => Job::Remove { old },
+                None => Job::Fill {
+                    number: current.number,
+                    from: current.filled,
+                    size: current.size,
+                },
+            });
         }
         if state.taken_bytes > 0 {
             // The writer has the one that was ready: the numbers go on once it is in use.
             return None;
         }
-        let number = current.number + 1;
         let wanted = state.prepared.is_none();
         if let Some(old) = state.released.pop_front() {
             let fits = old.size == segment_bytes && old.filled == old.size;
@@ -137,29 +144,51 @@ impl Upkeep {
     }
 
     fn work(&mut self, job: Job) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let (fs, dir) = (&*shared.fs, &shared.config.dir);
         match job {
             Job::Fill { number, from, size } => self.fill(number, from, size),
-            Job::Recycle { old, number } => {
-                let path = shared.path(number);
-                fs.rename(&shared.path(old.number), &path)?;
-                fs.sync_dir(dir)?;
-                self.ready(Prepared {
-                    number,
-                    file: fs.open(&path, Mode::Write)?,
-                    size: old.size,
-                });
-                Ok(())
-            }
-            Job::Remove { old } => {
-                fs.remove(&shared.path(old.number))?;
-                fs.sync_dir(dir)?;
-                self.retry_at = None;
-                Ok(())
-            }
+            Job::Recycle { old, number } => self.recycle(old, number),
+            Job::Remove { old } => self.remove(old),
             Job::Make { number } => self.make(number),
         }
+    }
+
+    fn recycle(&mut self, mut old: Segment, number: u64) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let path = shared.path(number);
+        let mut done = || {
+            shared.fs.rename(&shared.path(old.number), &path)?;
+            old.number = number;
+            shared.fs.sync_dir(&shared.config.dir)?;
+            shared.fs.open(&path, Mode::Write)
+        };
+        match done() {
+            Ok(file) => {
+                let size = old.size;
+                self.ready(Prepared { number, file, size });
+                Ok(())
+            }
+            Err(error) => Err(self.give_back(old, error)),
+        }
+    }
+
+    fn remove(&mut self, old: Segment) -> io::Result<()> {
+        let shared = &self.shared;
+        let removed = match shared.fs.remove(&shared.path(old.number)) {
+            // By an attempt that came no further.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        if let Err(error) = removed.and_then(|()| shared.fs.sync_dir(&shared.config.dir)) {
+            return Err(self.give_back(old, error));
+        }
+        self.retry_at = None;
+        Ok(())
+    }
+
+    /// Some file systems need room for that too: it is tried again.
+    fn give_back(&self, old: Segment, error: io::Error) -> io::Error {
+        self.shared.lock().released.push_front(old);
+        error
     }
 
     fn fill(&mut self, number: u64, from: u64, size: u64) -> io::Result<()> {
@@ -172,6 +201,7 @@ impl Upkeep {
         if let Some(current) = state.segments.back_mut().filter(|s| s.number == number) {
             current.filled = to;
         }
+        self.has_room(&mut state);
         drop(state);
         self.shared.room.notify_all();
         Ok(())
@@ -185,7 +215,7 @@ impl Upkeep {
             None => {
                 // The others write first: what the store can't commit, the spool may not release, and no room would
                 // ever come back.
-                if shared.fs.free_bytes(&shared.config.dir)? < size.saturating_add(LEFT_BYTES) {
+                if !has_room(&*shared.fs, &shared.config.dir, size)? {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
                 let file = shared.fs.open(&self.making_path(), Mode::Create)?;
@@ -211,12 +241,16 @@ impl Upkeep {
     fn ready(&mut self, prepared: Prepared) {
         let mut state = self.shared.lock();
         state.prepared = Some(prepared);
+        self.has_room(&mut state);
+        drop(state);
+        self.shared.room.notify_all();
+    }
+
+    fn has_room(&self, state: &mut State) {
         if state.no_room.take().is_some() {
             tracing::info!("the disk has room again: the spool goes on");
         }
-        self.shared.tell(&state);
-        drop(state);
-        self.shared.room.notify_all();
+        self.shared.tell(state);
     }
 
     fn making_path(&self) -> PathBuf {
@@ -245,6 +279,11 @@ impl Upkeep {
         state.no_room = Some(error.to_string());
         self.shared.tell(&state);
     }
+}
+
+/// Whether the disk has room for a file of `size`, and for the others beside it.
+pub(super) fn has_room(fs: &dyn Fs, dir: &Path, size: u64) -> io::Result<bool> {
+    Ok(fs.free_bytes(dir)? >= size.saturating_add(LEFT_BYTES))
 }
 
 /// Of the disk, or of a quota.

@@ -69,6 +69,8 @@ struct World {
     life: u64,
     locked: bool,
     no_room: bool,
+    /// Bytes that all files may take together.
+    capacity: Option<u64>,
     fail_sync: bool,
     fuse: Option<u32>,
     syncs: u64,
@@ -126,6 +128,16 @@ impl FaultyFs {
         self.world().no_room = no_room;
     }
 
+    /// From now on all files may take no more than that together.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.world().capacity = bytes;
+    }
+
+    /// Bytes that all files take.
+    pub fn used(&self) -> u64 {
+        self.world().used()
+    }
+
     /// The next fsync of a file fails, and what it was to make durable may be lost.
     pub fn fail_next_sync(&self) {
         self.world().fail_sync = true;
@@ -142,6 +154,7 @@ impl FaultyFs {
         world.fuse = None;
         world.fail_sync = false;
         world.no_room = false;
+        world.capacity = None;
     }
 
     /// Names of the files, in order.
@@ -249,6 +262,11 @@ impl World {
         }
     }
 
+    fn used(&self) -> u64 {
+        let sizes = self.names.values().map(|inode| self.inodes[inode].current.len());
+        sizes.sum::<usize>() as u64
+    }
+
     fn name(&mut self, naming: Naming) {
         apply_naming(&mut self.names, &naming);
         self.namings.push(naming);
@@ -287,9 +305,11 @@ impl File for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.with(|world, inode| {
-            let no_room = world.no_room;
+            let len = world.inodes[&inode].current.len() as u64;
+            let more = (offset + bytes.len() as u64).saturating_sub(len);
+            let no_room = world.no_room || world.capacity.is_some_and(|most| world.used() + more > most);
             let inode = world.inodes.get_mut(&inode).unwrap();
-            if no_room && offset as usize + bytes.len() > inode.current.len() {
+            if no_room && more > 0 {
                 return Err(error(io::ErrorKind::StorageFull, "no room"));
             }
             let change = Change::Write(offset, bytes.to_vec());
@@ -452,6 +472,11 @@ impl Fs for FaultyFs {
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(if self.world().no_room { 0 } else { u64::MAX })
+        let world = self.world();
+        Ok(match (world.no_room, world.capacity) {
+            (true, _) => 0,
+            (false, Some(most)) => most.saturating_sub(world.used()),
+            (false, None) => u64::MAX,
+        })
     }
 }

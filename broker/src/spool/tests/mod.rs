@@ -7,6 +7,7 @@
 )]
 
 mod basics;
+mod full;
 mod model;
 mod outside;
 mod power_cut;
