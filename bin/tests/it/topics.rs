@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 #[test]
 fn a_missing_topic_is_named_and_flows_when_it_is_made() {
     let kafka = Kafka::shared();
-    let forebay = Forebay::start(&config(&kafka.bootstrap(), &route("made-by-hand")));
+    let forebay = Forebay::start(&config(&kafka.bootstrap(), &kafka_route("made-by-hand")));
     forebay.wait_unready("made-by-hand", WITHIN);
     let port = forebay.mqtt;
     let device = std::thread::spawn(move || {

@@ -48,6 +48,8 @@ const IDLE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(2);
 /// Time for which trouble with the brokers lasts until it is told.
 const TROUBLE: Duration = Duration::from_secs(2);
+/// Records that are on their way at most while Kafka is silent.
+const AHEAD_OF_SILENCE: usize = 32_768;
 /// Idle time after which a partition is primed anew: brokers forget producers (a day by default).
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -341,11 +343,14 @@ impl Pump {
         Ok(any)
     }
 
-    /// Whether there is room for another chunk.
+    /// Whether there is room for another chunk. While Kafka is silent little is read ahead: it stands in the log, and
+    /// there it takes no memory.
     fn may_read(&self) -> bool {
+        let silent = self.main.in_flight > 0 && self.now - self.main.last_report > TROUBLE;
+        let most = self.parts.config.window_records;
         !self.log_closed
             && self.ledger.bytes() < self.parts.config.window_bytes
-            && self.open - self.parked < self.parts.config.window_records
+            && self.open - self.parked < if silent { most.min(AHEAD_OF_SILENCE) } else { most }
     }
 
     fn finished(&self, read: bool) -> Turn {

@@ -94,8 +94,10 @@ fn kill_nine_in_a_loop_loses_nothing_acknowledged() {
                 1 => State::Up,
                 _ => State::Away,
             };
+            let before = state;
             if chance.below(2) == 0 {
                 change(&mut kafka, state, next);
+                state = next;
                 std::thread::sleep(chance.up_to(Duration::from_secs(1)));
             }
             let killed = Instant::now();
@@ -103,7 +105,7 @@ fn kill_nine_in_a_loop_loses_nothing_acknowledged() {
             Plain::connect(port, "probe", true, LATE).end();
             starts.push(killed.elapsed());
             eprintln!(
-                "round {round}: Kafka {state:?} -> {next:?}, accepting again after {:?}",
+                "round {round}: Kafka {before:?} -> {next:?}, accepting again after {:?}",
                 killed.elapsed()
             );
             if chance.below(2) == 0 {
