@@ -1,7 +1,7 @@
 //! A whole broker in this process: start it, read its log, stop it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -138,6 +138,9 @@ impl Broker {
     /// Starts to accept clients. Called again it does nothing.
     pub fn open(&mut self) -> std::io::Result<()> {
         if let Some(bound) = self.bound.take() {
+            if Arc::strong_count(&self.shared.delivered) == 1 {
+                self.shared.delivered.store(u64::MAX, Ordering::Release); // no sink will say so
+            }
             let connect_timeout = Duration::from_secs(self.shared.config.limits.connect_timeout_s.into());
             let mailboxes = self.shared.mailboxes.clone();
             self.listeners = Some(bound.serve(mailboxes, self.permits.clone(), connect_timeout)?);
@@ -182,7 +185,8 @@ impl Broker {
     }
 
     /// Where the sink says how far it is: all below this sequence of the log is done for it. What was published
-    /// at level `kafka` and QoS 2 before a restart is acknowledged by that.
+    /// at level `kafka` and QoS 2 before a restart is acknowledged by that; at once when nobody has asked for this
+    /// before [`Broker::open`].
     pub fn delivered(&self) -> Arc<AtomicU64> {
         self.shared.delivered.clone()
     }

@@ -137,6 +137,28 @@ fn a_qos_2_publish_sent_again_after_a_crash_is_not_taken_twice() {
 }
 
 #[test]
+fn what_was_for_kafka_before_a_restart_is_acknowledged_though_there_is_no_sink() {
+    let data = Data::new();
+    let node = Node::start_without_sink(data.path());
+    let mut publisher = Client::connect(&node, Connecting::kept("pub2"));
+    publisher.publish_as(1, "t/2", b"1", QoS::ExactlyOnce, false);
+    let start = Instant::now();
+    while node.store().committed < 2 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let crashed = data.crash_image();
+    drop(publisher);
+    drop(node);
+
+    let node = Node::start_without_sink(crashed.path());
+    let mut publisher = Client::connect(&node, Connecting::kept("pub2"));
+    publisher.publish_as(1, "t/2", b"1", QoS::ExactlyOnce, true);
+    assert_eq!(publisher.receive(), Received::Pubrec(1));
+    node.stop();
+}
+
+#[test]
 fn the_will_of_a_session_that_was_connected_is_published_after_a_crash() {
     let data = Data::new();
     let node = Node::start(data.path());

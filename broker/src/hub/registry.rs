@@ -56,16 +56,21 @@ impl Registry {
     /// The session in `slot` is without a connection and kept. Returns the slot of another that must go for it, and
     /// that is the caller's to [`remove`](Registry::remove).
     pub fn detached(&mut self, slot: u32) -> Option<u32> {
-        self.attached(slot);
-        self.left.insert(self.next, slot);
-        self.left_at.insert(slot, self.next);
-        self.next += 1;
+        self.restored(slot);
         if self.left.len() <= self.max_kept {
             return None;
         }
         let (_, oldest) = self.left.pop_first()?;
         self.left_at.remove(&oldest);
         Some(oldest)
+    }
+
+    /// The session in `slot` is without a connection, since before a restart: none must go for it.
+    pub fn restored(&mut self, slot: u32) {
+        self.attached(slot);
+        self.left.insert(self.next, slot);
+        self.left_at.insert(slot, self.next);
+        self.next += 1;
     }
 
     /// Sessions.

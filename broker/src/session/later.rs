@@ -12,7 +12,7 @@ use crate::store::StoreEvent;
 #[derive(Debug)]
 pub(super) enum Answer {
     Pubcomp(PacketId, Reason),
-    /// SUBACK, as bytes: what is sent for its subscriptions goes behind it.
+    /// SUBACK, as bytes: what is queued behind its SUBSCRIBE goes behind it.
     Suback(Box<[u8]>),
     /// UNSUBACK, as bytes.
     Unsuback(Box<[u8]>),
@@ -22,18 +22,28 @@ pub(super) enum Answer {
 #[derive(Debug, Default)]
 pub(super) struct Later {
     answers: VecDeque<(Ticket, Answer)>,
-    subacks: usize,
+    /// How many of the messages in the queue stand before each SUBACK, and behind the one before it.
+    before: VecDeque<usize>,
 }
 
 impl Later {
-    fn push(&mut self, ticket: Ticket, answer: Answer) {
-        self.subacks += usize::from(matches!(answer, Answer::Suback(_)));
+    /// `queued`: how many messages are in the queue.
+    fn push(&mut self, ticket: Ticket, answer: Answer, queued: usize) {
+        if matches!(answer, Answer::Suback(_)) {
+            let before: usize = self.before.iter().sum();
+            self.before.push_back(queued.saturating_sub(before));
+        }
         self.answers.push_back((ticket, answer));
     }
 
     fn pop(&mut self) -> Option<(Ticket, Answer)> {
         let (ticket, answer) = self.answers.pop_front()?;
-        self.subacks -= usize::from(matches!(answer, Answer::Suback(_)));
+        if matches!(answer, Answer::Suback(_)) {
+            let before = self.before.pop_front().unwrap_or(0);
+            if let Some(next) = self.before.front_mut() {
+                *next += before;
+            }
+        }
         Some((ticket, answer))
     }
 }
@@ -56,7 +66,9 @@ impl Session {
     /// Keeps `answer` until its ticket is [`answered`](Session::answered).
     pub(super) fn hold(&mut self, answer: Answer) -> Ticket {
         let ticket = self.inbound.ticket();
-        self.aside.get_or_insert_default().later.push(ticket, answer);
+        let queued = self.outbound.len();
+        let later = &mut self.aside.get_or_insert_default().later;
+        later.push(ticket, answer, queued);
         ticket
     }
 
@@ -78,9 +90,18 @@ impl Session {
         }
     }
 
-    /// Whether a SUBACK waits.
-    pub(super) fn holds_suback(&self) -> bool {
-        self.aside.as_ref().is_some_and(|aside| aside.later.subacks > 0)
+    /// Whether the next in the queue comes behind a SUBACK that waits.
+    pub(super) fn is_behind_suback(&self) -> bool {
+        let before = self.aside.as_ref().and_then(|aside| aside.later.before.front());
+        before == Some(&0)
+    }
+
+    /// One was taken from the front of the queue.
+    pub(super) fn taken_from_queue(&mut self) {
+        let aside = self.aside.as_mut();
+        if let Some(before) = aside.and_then(|aside| aside.later.before.front_mut()) {
+            *before = before.saturating_sub(1);
+        }
     }
 
     /// The connection that answers waited for is gone.

@@ -129,7 +129,7 @@ impl Session {
         if self.inflight.as_ref().is_some_and(|i| i.next_again().is_some()) {
             return has_room;
         }
-        if self.holds_suback() {
+        if self.is_behind_suback() {
             return false;
         }
         self.outbound
@@ -194,6 +194,7 @@ impl Session {
         }
         while out.len() < soft_limit && self.next_is_sendable() {
             let Some(queued) = self.outbound.pop() else { return };
+            self.taken_from_queue();
             if queued.message.is_expired(now_ms) {
                 self.drops.expired = self.drops.expired.saturating_add(1);
                 self.give_up(&queued);

@@ -158,6 +158,7 @@ pub(super) fn open(
     let keeper = Keeper {
         db,
         projection,
+        log: log.clone(),
         reader,
         outside: Arc::default(),
         unsaved,
@@ -236,6 +237,7 @@ fn run(mut keeper: Keeper, fatal: &FatalFlag, end: SyncSender<()>) {
 pub(super) struct Keeper {
     db: Db,
     projection: Projection,
+    log: Log,
     reader: Box<dyn LogReader>,
     pub(super) outside: Arc<Outside>,
     /// Changes that found no room on the disk, oldest first.
@@ -279,8 +281,9 @@ impl Keeper {
         let mut waiting = self.outside.events.lock().unwrap_or_else(|e| e.into_inner());
         let events = std::mem::take(&mut *waiting);
         drop(waiting);
+        let end = self.log.status().durable_sequence; // all that the events may refer to stands below
         for event in events {
-            self.projection.event(event);
+            self.projection.event(event, end);
         }
         while !self.is_full() {
             match self.reader.read(Duration::ZERO) {
@@ -288,8 +291,14 @@ impl Keeper {
                     self.log_bytes += entry.chunk.as_bytes().len() as u64;
                     self.projection.apply(&entry);
                 }
-                Ok(None) => return Ok(false),
-                Err(LogError::Closed) => return Ok(true),
+                Ok(None) => {
+                    self.projection.caught_up();
+                    return Ok(false);
+                }
+                Err(LogError::Closed) => {
+                    self.projection.caught_up();
+                    return Ok(true);
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    pub(super) fn evict(&mut self, slot: u32) {
+    fn evict(&mut self, slot: u32) {
         let Some(generation) = self.slots.get(slot as usize).map(|s| s.generation) else {
             return;
         };

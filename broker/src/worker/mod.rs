@@ -125,7 +125,7 @@ impl Shared {
             delivered: Arc::default(),
             ready: AtomicUsize::new(0),
             started: Instant::now(),
-            home: ahash::RandomState::new(),
+            home: ahash::RandomState::with_seeds(0x666f, 0x7265, 0x6261, 0x79), // over restarts too
         }
     }
 
@@ -238,9 +238,10 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
     worker.shared.ready.fetch_add(1, Ordering::Release);
     CURRENT.set(Some(worker.clone()));
     let local = LocalSet::new();
-    runtime.block_on(local.run_until(worker.control()));
+    runtime.block_on(local.run_until(worker.clone().control()));
     CURRENT.set(None);
     drop(local); // connections are dropped here, with the runtime still there
+    worker.with(State::send_last_events);
     Ok(())
 }
 

@@ -22,8 +22,24 @@ pub(super) struct Since {
 }
 
 impl Shared {
-    /// Deals out sessions to the workers on which they live.
-    pub fn deal(&self, sessions: Vec<KeptSession>) -> Vec<Vec<KeptSession>> {
+    /// Deals out sessions to the workers on which they live. Of more than may be kept without a connection, those that were
+    /// left longest ago are dealt with an expiry of 0, which ends them; those that were connected stay.
+    pub fn deal(&self, mut sessions: Vec<KeptSession>) -> Vec<Vec<KeptSession>> {
+        let left = sessions
+            .iter()
+            .filter(|session| session.left_ms.is_some())
+            .count();
+        let surplus = left.saturating_sub(self.config.limits.max_kept_sessions);
+        if surplus > 0 {
+            tracing::warn!(
+                surplus,
+                "limits.max_kept_sessions is lower than what was kept: the sessions that were left longest ago are dropped"
+            );
+            sessions.sort_by_key(|session| session.left_ms.unwrap_or(u64::MAX));
+            for session in sessions.iter_mut().take(surplus) {
+                session.expiry_s = 0;
+            }
+        }
         let mut dealt: Vec<Vec<KeptSession>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for session in sessions {
             if let Some(hand) = dealt.get_mut(usize::from(self.home_of(&session.client_id))) {
@@ -41,6 +57,14 @@ impl State {
         let mut subscriptions = Vec::with_capacity(kept.len());
         let mut restored = Vec::with_capacity(kept.len());
         for kept in kept {
+            if kept.expiry_s == 0 {
+                self.write_down(&kept.client_id, Change::Reset, None);
+                continue;
+            }
+            if kept.left_ms.is_none() && kept.will.is_none() {
+                let expiry_s = kept.expiry_s; // its time runs from now, over the next restart too
+                self.write_down(&kept.client_id, Change::Closed { expiry_s }, None);
+            }
             let filters = kept.subscriptions.clone();
             let at = self.restore_one(kept);
             let who = self.subscriber(at);
@@ -58,9 +82,7 @@ impl State {
         });
         self.shared.hub.subscribe_all(subscriptions);
         for at in restored {
-            if let Some(evicted) = self.registry.detached(at.slot) {
-                self.evict(evicted);
-            }
+            self.registry.restored(at.slot);
             self.arm(at);
         }
         self.since

@@ -31,6 +31,10 @@ const LOOK_AGAIN_MS: u64 = 10 * 60 * 1_000;
 /// Held connections that are woken at a time when room comes free.
 const WAKE_AT_ONCE: usize = 64;
 
+/// Events that wait for the log at most; with more the store is told though it may not have read what they are about,
+/// which at worst leaves a message to be sent once more after a restart.
+const MOST_EVENTS: usize = 1 << 16;
+
 /// Names a session of this worker; a session that took the place of another has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionRef {
@@ -94,8 +98,11 @@ pub(crate) struct State {
     pub(super) paused: Vec<SessionRef>,
     pub(super) backlog: Backlog,
     pub(super) since: Since,
-    /// What the store is to be told at the end of the turn.
+    /// What the store is to be told.
     pub(super) events: Vec<StoreEvent>,
+    /// What it is told once so many chunks are durable.
+    telling: Vec<StoreEvent>,
+    tell_after: u64,
     pub(super) metrics: WorkerMetrics,
 }
 
@@ -126,6 +133,8 @@ impl State {
             backlog: Backlog::default(),
             since: Since::default(),
             events: Vec::new(),
+            telling: Vec::new(),
+            tell_after: 0,
             metrics: WorkerMetrics::new(id),
             shared,
         }
@@ -183,14 +192,33 @@ impl State {
         }
     }
 
-    /// Tells the store what happened since the last turn.
+    /// Tells the store what happened, once all that this worker had written by then is durable: a message that was
+    /// retained is in a queue because of a subscription that the store must find in the log.
     pub(super) fn send_events(&mut self) {
-        if self.events.is_empty() {
-            return;
+        for _ in 0..2 {
+            let many = self.events.len() + self.telling.len() >= MOST_EVENTS;
+            if self.telling.is_empty() {
+                if self.events.is_empty() || (self.backlog.len() > 0 && !many) {
+                    return;
+                }
+                std::mem::swap(&mut self.events, &mut self.telling);
+                self.tell_after = self.sender.next_number() + u64::from(!self.open.is_empty());
+            }
+            if self.sender.appended() < self.tell_after && !many {
+                return;
+            }
+            if let Some(store) = &self.shared.store {
+                store.take(&mut self.telling);
+            }
+            self.telling.clear();
         }
-        match &self.shared.store {
-            Some(store) => store.take(&mut self.events),
-            None => self.events.clear(),
+    }
+
+    /// Tells the store all that is left: the worker ends.
+    pub(super) fn send_last_events(&mut self) {
+        self.telling.append(&mut self.events);
+        if let Some(store) = &self.shared.store {
+            store.take(&mut self.telling);
         }
     }
 

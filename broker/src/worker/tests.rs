@@ -169,7 +169,7 @@ impl Bench {
     }
 
     fn told(&mut self) -> Vec<StoreEvent> {
-        self.state.send_events();
+        self.state.send_last_events();
         std::mem::take(&mut *self.told.0.lock().unwrap())
     }
 }
@@ -255,7 +255,7 @@ fn wills_of_those_that_do_not_come_back_are_published_after_the_grace() {
         kept("without"),
     ]);
     bench.tick(1_999);
-    assert!(bench.written().is_empty());
+    assert_eq!(bench.written(), ["without closed"], "its time runs from now");
     bench.connect("back", false);
     bench.connect("clean", true);
     assert_eq!(bench.written(), ["back open", "clean reset"]);
@@ -299,7 +299,7 @@ fn what_kafka_may_have_is_acknowledged_once_the_sink_is_past_it() {
     bench.state.shared.delivered.store(11, Ordering::Release);
     bench.tick(200);
     assert_eq!(bench.sent(at), [0x50, 2, 0, 1]);
-    assert_eq!(bench.written(), ["k open"], "nothing was taken twice");
+    assert_eq!(bench.written(), ["k closed", "k open"], "nothing was taken twice");
 }
 
 #[test]
@@ -336,7 +336,10 @@ fn a_session_that_came_back_is_served_and_written_down_like_any_other() {
     assert!(matches!(&told[1], StoreEvent::Done { origin, packet_id: Some(3), .. } if origin.number == 7));
     assert!(matches!(&told[2], StoreEvent::Completed { packet_id: 4, .. }));
     bench.state.detach(at, Detach::Lost);
-    assert_eq!(bench.written(), ["p publishes a/b", "k open", "k closed"]);
+    assert_eq!(
+        bench.written(),
+        ["k closed", "p publishes a/b", "k open", "k closed"]
+    );
     bench.connect("k", true);
     assert_eq!(bench.written(), ["k reset"]);
     assert_eq!(bench.state.shared.hub.subscriptions(), 0);
@@ -351,19 +354,51 @@ fn of_more_sessions_than_may_be_kept_those_left_longest_ago_go() {
         kept.left_ms = ago_ms.map(|ago_ms| 1_000_000_000 - ago_ms);
         kept
     };
-    bench.state.restore(vec![
+    let sessions = vec![
         left("now", None),
         left("first", Some(9_000)),
+        left("third", Some(1_000)),
         left("second", Some(5_000)),
         left("expired", Some(2_000_000)),
-    ]);
-    assert_eq!(bench.written(), ["expired reset", "first reset"]);
-    assert_eq!(bench.state.shared.hub.subscriptions(), 2);
+    ];
+    let dealt = bench.state.shared.deal(sessions).remove(0);
+    bench.state.restore(dealt);
+    assert_eq!(
+        bench.written(),
+        ["expired reset", "first reset", "now closed"],
+        "who was connected does not count"
+    );
+    assert_eq!(bench.state.shared.hub.subscriptions(), 3);
+    let at = bench.connect("third", false);
     bench.tick(995_000);
-    assert_eq!(bench.written(), ["second reset"], "it was away for 5 s before");
+    bench.state.slot(at).unwrap().session.touch(995_000);
+    let written = bench.written();
+    assert_eq!(
+        written,
+        ["third open", "second reset"],
+        "it was away for 5 s before"
+    );
     assert!(bench.session("now").is_some());
     bench.tick(1_000_000);
     assert_eq!(bench.written(), ["now reset"]);
+}
+
+#[test]
+fn the_store_is_told_when_what_was_written_before_is_durable() {
+    let mut bench = Bench::new(|_| {});
+    let at = bench.connect("k", false);
+    let to = options(QoS::AtLeastOnce).as_match(bench.state.subscriber(at));
+    let mut expired = Message::clone(&with_origin("old", QoS::AtLeastOnce, 7));
+    expired.expires_at_ms = Some(0);
+    bench.state.deliver(&Arc::new(expired), &to, true);
+    let told = |bench: &mut Bench| {
+        bench.state.send_events();
+        bench.told.0.lock().unwrap().len()
+    };
+    assert_eq!(told(&mut bench), 0);
+    assert_eq!(bench.written(), ["k open"]);
+    assert_eq!(told(&mut bench), 1);
+    assert_eq!(told(&mut bench), 1);
 }
 
 #[test]

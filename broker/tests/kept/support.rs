@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use forebay_broker::Broker;
 use forebay_broker::auth::ListenerRules;
-use forebay_broker::classify::NoRoutes;
+use forebay_broker::classify::{Class, Classify, Level, NoRoutes, Publisher};
 use forebay_broker::codec::{
     self, Ack, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason,
     RetainHandling, Subscribe, Subscription, Version, Will,
@@ -57,6 +57,46 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+fn config(data: &Path) -> Config {
+    let mut config = Config {
+        workers: 2,
+        listeners: vec![ListenerConfig {
+            name: "test".into(),
+            bind: "127.0.0.1:0".parse().unwrap(),
+            ..ListenerConfig::default()
+        }],
+        log: LogConfig::Disk(SpoolConfig {
+            dir: data.join("spool"),
+            max_bytes: 64 << 20,
+            segment_bytes: 8 << 20,
+            tail_bytes: 8 << 20,
+        }),
+        ..Config::default()
+    };
+    config.limits.will_grace_s = 1;
+    config
+}
+
+/// Everything is acknowledged once Kafka has it.
+struct ToKafka;
+
+impl Classify for ToKafka {
+    fn generation(&self) -> u32 {
+        0
+    }
+
+    fn classify(&self, publisher: Publisher<'_>, topic: &str) -> Class {
+        Class {
+            level: Level::Kafka,
+            ..NoRoutes.classify(publisher, topic)
+        }
+    }
+
+    fn is_open(&self, _: &Class) -> bool {
+        true
+    }
+}
+
 /// A broker.
 pub struct Node {
     broker: Broker,
@@ -69,24 +109,18 @@ impl Node {
     }
 
     pub fn start_with(data: PathBuf, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            workers: 2,
-            listeners: vec![ListenerConfig {
-                name: "test".into(),
-                bind: "127.0.0.1:0".parse().unwrap(),
-                ..ListenerConfig::default()
-            }],
-            log: LogConfig::Disk(SpoolConfig {
-                dir: data.join("spool"),
-                max_bytes: 64 << 20,
-                segment_bytes: 8 << 20,
-                tail_bytes: 8 << 20,
-            }),
-            ..Config::default()
-        };
-        config.limits.will_grace_s = 1;
+        let mut config = config(&data);
         change(&mut config);
-        let mut broker = Broker::start(config, Arc::new(NoRoutes), Arc::new(ListenerRules)).unwrap();
+        Self::start_classified(config, Arc::new(NoRoutes))
+    }
+
+    /// All is accepted at level `kafka`, and there is no sink.
+    pub fn start_without_sink(data: PathBuf) -> Self {
+        Self::start_classified(config(&data), Arc::new(ToKafka))
+    }
+
+    fn start_classified(config: Config, classify: Arc<dyn Classify>) -> Self {
+        let mut broker = Broker::start(config, classify, Arc::new(ListenerRules)).unwrap();
         broker.open().unwrap();
         let address = broker.addresses()[0].1.tcp().unwrap();
         Self { broker, address }

@@ -219,14 +219,22 @@ fn packet_ids_in_use_are_passed_over() {
 }
 
 #[test]
-fn what_is_retained_comes_behind_a_suback_that_waits() {
+fn what_is_retained_comes_behind_a_suback_that_waits_and_what_was_queued_before_it_does_not() {
     let mut pair = Pair::connected(V311);
-    let suback = pair.session.subscribed(id(7), vec![Reason::GrantedQoS1], true);
-    pair.deliver("a", AtLeastOnce);
-    assert!(!pair.session.wants_transmit());
-    assert!(pair.read().is_empty());
-    pair.session.answered(suback.unwrap());
-    assert_eq!(pair.read(), ["SUBACK 7 [GrantedQoS1]", "PUBLISH 1 a #1"]);
+    for number in [1, 3] {
+        pair.deliver("before", AtLeastOnce);
+        let suback = pair.session.subscribed(id(7), vec![Reason::GrantedQoS1], true);
+        pair.deliver("a", AtLeastOnce);
+        let second = pair.session.subscribed(id(8), vec![Reason::GrantedQoS1], true);
+        pair.deliver("b", AtMostOnce);
+        assert_eq!(pair.read(), [format!("PUBLISH 1 before #{number}")]);
+        assert!(!pair.session.wants_transmit());
+        pair.session.answered(suback.unwrap());
+        let a = format!("PUBLISH 1 a #{}", number + 1);
+        assert_eq!(pair.read(), ["SUBACK 7 [GrantedQoS1]", &a]);
+        pair.session.answered(second.unwrap());
+        assert_eq!(pair.read(), ["SUBACK 8 [GrantedQoS1]", "PUBLISH 0 b"]);
+    }
 }
 
 #[test]

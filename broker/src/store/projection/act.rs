@@ -6,9 +6,18 @@ use crate::record::Origin;
 use crate::store::event::StoreEvent;
 
 impl Projection {
-    /// A worker says what became of a message. One that is not read from the log yet waits for it.
-    pub fn event(&mut self, event: StoreEvent) {
-        if let Some(event) = self.held.sort(event) {
+    /// A worker says what became of a message, when the log was durable up to `end`. It waits until the log is read that
+    /// far, or until the message itself is.
+    pub fn event(&mut self, event: StoreEvent, end: u64) {
+        let applied = self.applied.map_or(0, |applied| applied.sequence);
+        if let Some(event) = self.held.sort(event, (applied < end).then_some(end)) {
+            self.act(event);
+        }
+    }
+
+    /// The log is read up to its end.
+    pub fn caught_up(&mut self) {
+        for event in self.held.read_to(u64::MAX) {
             self.act(event);
         }
     }

@@ -1,5 +1,8 @@
 //! Events of workers that are ahead of the log: a worker knows what became of a message before its record is durable
 //! and read. Kept until the record's chunk is applied, within a bound.
+//!
+//! An older message may have come into a queue by a subscription that is not read yet: it was retained. A worker speaks of
+//! it when that subscription is durable, so that its events wait until the log is read as far as it was durable then.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +17,9 @@ const MAX_EVENTS: usize = 1 << 20;
 
 /// Worker and number of a chunk.
 type ChunkKey = (u16, u64);
+
+/// In place of a worker: what waits until the log is read up to a sequence, which stands in place of the number.
+const LOG: u16 = u16::MAX;
 
 /// What waits for its chunk.
 #[derive(Debug, Default)]
@@ -37,12 +43,13 @@ impl HeldEvents {
         }
     }
 
-    /// Keeps an event whose record is not applied yet; gives back one that can be acted on.
-    pub fn sort(&mut self, event: StoreEvent) -> Option<StoreEvent> {
+    /// Keeps an event whose record is not applied yet, or that came when the log was durable up to `behind` and not read
+    /// that far; gives back one that can be acted on.
+    pub fn sort(&mut self, event: StoreEvent, behind: Option<u64>) -> Option<StoreEvent> {
         let key = match &event {
             StoreEvent::Sent { origin, .. }
             | StoreEvent::Received { origin, .. }
-            | StoreEvent::Done { origin, .. } => self.ahead(origin),
+            | StoreEvent::Done { origin, .. } => self.ahead(origin).or(behind.map(|end| (LOG, end))),
             StoreEvent::Completed { client, packet_id } => match self.received.is_empty() {
                 true => None,
                 false => self.received.get(&(client.clone(), *packet_id)).copied(),
@@ -82,6 +89,15 @@ impl HeldEvents {
         if let Some(next) = self.next.get_mut(at) {
             *next = (*next).max(number.saturating_add(1));
         }
+        self.free(worker, number)
+    }
+
+    /// The log is read up to `sequence`: the events that waited for that.
+    pub fn read_to(&mut self, sequence: u64) -> Vec<StoreEvent> {
+        self.free(LOG, sequence)
+    }
+
+    fn free(&mut self, worker: u16, number: u64) -> Vec<StoreEvent> {
         let mut freed = Vec::new();
         while let Some((key, _)) = self.by_chunk.range((worker, 0)..=(worker, number)).next() {
             let key = *key;

@@ -174,6 +174,9 @@ impl Projection {
         for event in self.held.applied(first.epoch, worker, chunk.number()) {
             self.act(event);
         }
+        for event in self.held.read_to(end) {
+            self.act(event);
+        }
     }
 
     /// The log begins at `position`: what stood below was lost, or never was.

@@ -110,16 +110,18 @@ fn a_message_that_is_delivered_at_once() {
                 index,
             };
             let packet_id = 1 + (index as u16) % 20;
-            projection.event(StoreEvent::Sent {
+            let sent = StoreEvent::Sent {
                 client: client.clone(),
                 origin,
                 packet_id,
-            });
-            projection.event(StoreEvent::Done {
+            };
+            projection.event(sent, 0);
+            let done = StoreEvent::Done {
                 client,
                 origin,
                 packet_id: Some(packet_id),
-            });
+            };
+            projection.event(done, 0);
         }
     }
     let each = (cpu() - begin) / (CHUNKS as u32 * EACH);

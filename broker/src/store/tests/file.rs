@@ -234,3 +234,42 @@ fn a_session_whose_client_came_back_is_not_over_before_the_log_says_so() {
     assert_eq!(restored.sessions[0].subscriptions.len(), 1);
     assert!(tables.load(bounds(), 9, now_ms).finish().0.sessions.is_empty());
 }
+
+#[test]
+fn what_was_retained_may_be_done_before_its_subscription_is_read() {
+    let mut script = Script::new();
+    let mut projection = Projection::new(bounds(), 1);
+    let mut retained = publish("p", "a", b"kept", 1);
+    retained.retain = true;
+    script.chunk(&[
+        session("s", Change::Open(super::script::open())),
+        Record::Publish(retained),
+    ]);
+    script.apply(&mut projection);
+    let mut subscribe = subscribe("a", QoS::AtLeastOnce, 2);
+    if let Change::Subscribe { send_retained, .. } = &mut subscribe {
+        *send_retained = true;
+    }
+    script.chunk(&[session("s", subscribe)]);
+    let origin = crate::record::Origin {
+        epoch: 1,
+        worker: 0,
+        number: 0,
+        index: 1,
+    };
+    let client: Arc<str> = "s".into();
+    let sent = StoreEvent::Sent {
+        client: client.clone(),
+        origin,
+        packet_id: 1,
+    };
+    let done = StoreEvent::Done {
+        client,
+        origin,
+        packet_id: Some(1),
+    };
+    projection.event(sent, 3);
+    projection.event(done, 3);
+    script.apply(&mut projection);
+    assert_eq!(projection.queued(), 0);
+}

@@ -50,9 +50,11 @@ pub struct Model {
     bounds: Bounds,
     /// Worker and number of the chunks that are applied, of this epoch.
     applied: Vec<(u16, u64)>,
-    /// With the chunk that each waits for.
+    /// With the chunk that each waits for, or where the log must be read to.
     waiting: Vec<((u16, u64), StoreEvent)>,
     epoch: u64,
+    /// All of the log below is applied.
+    read: u64,
 }
 
 impl Model {
@@ -64,6 +66,7 @@ impl Model {
             applied: Vec::new(),
             waiting: Vec::new(),
             epoch,
+            read: 0,
         }
     }
 
@@ -92,13 +95,19 @@ impl Model {
         }
         if entry.first.epoch == self.epoch {
             self.applied.push((worker, number));
-            let (now, later) = std::mem::take(&mut self.waiting)
-                .into_iter()
-                .partition(|(key, _)| key.0 == worker && key.1 <= number);
-            self.waiting = later;
-            for (_, event) in now {
-                self.act(&event);
-            }
+            self.free(worker, number);
+        }
+        self.read = entry.first.sequence + u64::from(entry.chunk.count());
+        self.free(u16::MAX, self.read);
+    }
+
+    fn free(&mut self, worker: u16, number: u64) {
+        let (now, later) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(key, _)| key.0 == worker && key.1 <= number);
+        self.waiting = later;
+        for (_, event) in now {
+            self.act(&event);
         }
     }
 
@@ -229,7 +238,7 @@ impl Model {
         wanted.is_some() && self.waiting.iter().any(|(_, other)| key(other) == wanted)
     }
 
-    pub fn event(&mut self, event: &StoreEvent) {
+    pub fn event(&mut self, event: &StoreEvent, end: u64) {
         let key = match event {
             StoreEvent::Sent { origin, .. }
             | StoreEvent::Received { origin, .. }
@@ -238,7 +247,9 @@ impl Model {
                     .applied
                     .iter()
                     .any(|(worker, number)| *worker == origin.worker && *number >= origin.number);
-                (origin.epoch == self.epoch && !known).then_some((origin.worker, origin.number))
+                let ahead = origin.epoch == self.epoch && !known;
+                let behind = (self.read < end).then_some((u16::MAX, end));
+                ahead.then_some((origin.worker, origin.number)).or(behind)
             }
             StoreEvent::Completed { client, packet_id } => self.waiting.iter().rev().find_map(|(key, other)| {
                 matches!(other, StoreEvent::Received { client: c, packet_id: p, .. } if c == client && p == packet_id)

@@ -345,8 +345,8 @@ impl Run {
         if self.model.waits_for(&event) {
             return; // no client has one id under way twice
         }
-        self.model.event(&event);
-        self.projection.event(event);
+        self.model.event(&event, self.sequence);
+        self.projection.event(event, self.sequence);
     }
 
     /// All that was written is read, committed and loaded again.
