@@ -18,7 +18,7 @@ use super::projection::{Bounds, ChangeSet, Loading, Projection};
 use super::{StoreBuilder, StoreError};
 use crate::config::Limits;
 use crate::fatal::{Fatal, FatalFlag};
-use crate::spool::{Log, LogError, LogReader, Position};
+use crate::spool::{Log, LogError, LogReader, Position, Pressure};
 
 /// How often it looks for what there is.
 const TURN: Duration = Duration::from_millis(50);
@@ -31,6 +31,9 @@ const COMMIT_BYTES: usize = 8 * 1024 * 1024;
 /// When a commit is due that only moves the position on, so that the log can be released.
 const RELEASE_EVERY: Duration = Duration::from_secs(10);
 const RELEASE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Of a small log it is at most this part.
+const RELEASE_SHARE: u64 = 8;
 
 /// The same while messages pass through queues without a trace: after a crash they are sent again from that position on.
 const PASS_EVERY: Duration = Duration::from_secs(1);
@@ -166,6 +169,8 @@ pub(super) fn open(
         tried: begun,
         released: begun,
         log_bytes: 0,
+        release_bytes: RELEASE_BYTES.min(log.status().max_bytes / RELEASE_SHARE).max(1),
+        pressure: log.pressure(),
         passed: false,
         complained: None,
         metrics: StoreMetrics::new(),
@@ -249,6 +254,10 @@ pub(super) struct Keeper {
     released: Instant,
     /// Bytes of the log that were read since it was released.
     log_bytes: u64,
+    /// Above that it is released.
+    release_bytes: u64,
+    /// While the log is half full it is released with each commit.
+    pressure: Arc<Pressure>,
     /// Since then something came and was done before a commit.
     passed: bool,
     complained: Option<Instant>,
@@ -309,7 +318,9 @@ impl Keeper {
     fn is_full(&self) -> bool {
         let (changes, bytes) = self.projection.pending();
         match self.unsaved.is_empty() {
-            true => changes >= COMMIT_CHANGES || bytes >= COMMIT_BYTES || self.log_bytes >= RELEASE_BYTES,
+            true => {
+                changes >= COMMIT_CHANGES || bytes >= COMMIT_BYTES || self.log_bytes >= self.release_bytes
+            }
             false => {
                 let waiting = self.unsaved.iter().map(ChangeSet::size);
                 let (count, size) = waiting.fold((changes, bytes), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -331,8 +342,9 @@ impl Keeper {
         let applied = self.projection.applied().map_or(0, |at| at.sequence);
         let since = self.released.elapsed();
         applied > self.committed
-            && (self.log_bytes >= RELEASE_BYTES
+            && (self.log_bytes >= self.release_bytes
                 || since >= RELEASE_EVERY
+                || self.pressure.episode().is_some() && since >= COMMIT_EVERY
                 || self.passed && since >= PASS_EVERY)
     }
 
