@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::CURSOR_STATE_BYTES;
 use super::fields::{Fields, Magic, magic, put_crc};
-use super::fs::{File, Fs, Mode, zero_fill};
+use super::fs::{File, Fs, Mode, read_around, zero_fill};
 use super::group::BLOCK_BYTES;
 
 const MAGIC: &[u8; 8] = b"FBCURSR\x01";
@@ -58,7 +58,13 @@ pub fn path(dir: &Path, name: &str) -> PathBuf {
 
 /// The consumer of a file's name.
 pub fn consumer(file_name: &str) -> Option<&str> {
-    file_name.strip_prefix("cursor-").filter(|name| !name.is_empty())
+    file_name.strip_prefix("cursor-").filter(|name| is_name(name))
+}
+
+/// Whether a consumer may be called so: letters, digits, `-` and `_`.
+pub fn is_name(name: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !name.is_empty() && name.bytes().all(fine)
 }
 
 /// Reads both slots and takes the later one that is good.
@@ -67,16 +73,17 @@ pub fn read(file: &dyn File) -> io::Result<Found> {
     let mut best: Option<Cursor> = None;
     for slot in 0..2 {
         let mut bytes = vec![0; SLOT_BYTES as usize];
-        let len = file.read_at(&mut bytes, slot * SLOT_BYTES)?;
+        let (len, unreadable) = read_around(file, &mut bytes, slot * SLOT_BYTES)?;
         bytes.truncate(len);
         match parse(&bytes) {
             Ok(Some(cursor)) if best.as_ref().is_none_or(|b| b.counter < cursor.counter) => {
                 best = Some(cursor);
             }
             Ok(Some(_)) => {}
-            Ok(None) if bytes.iter().all(|byte| *byte == 0) => {}
+            Ok(None) if !unreadable && bytes.iter().all(|byte| *byte == 0) => {}
+            Ok(None) if matches!(found, Found::Version(_)) => {}
             Ok(None) => found = Found::Damaged,
-            // A flipped bit may look so: the other slot counts, if it is good.
+            // The other slot counts, if it is good.
             Err(version) => found = Found::Version(version),
         }
     }
@@ -99,8 +106,12 @@ fn parse(bytes: &[u8]) -> Result<Option<Cursor>, u8> {
             state: bytes.get(HEADER_BYTES..HEADER_BYTES + len)?.to_vec(),
         })
     };
+    // A flipped bit is no other version: the CRC first.
+    let Some(cursor) = whole() else {
+        return Ok(None);
+    };
     match magic(bytes, MAGIC) {
-        Magic::Ours => Ok(whole()),
+        Magic::Ours => Ok(Some(cursor)),
         Magic::Version(version) => Err(version),
         Magic::Other => Ok(None),
     }

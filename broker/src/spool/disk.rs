@@ -56,6 +56,11 @@ impl DiskReader {
         Self { fs, dir, at: None }
     }
 
+    /// Gives back the file: what comes next is read elsewhere.
+    pub fn close(&mut self) {
+        self.at = None;
+    }
+
     /// The group that holds `next`; when that is lost `next` goes on behind what is lost. `None` at the end.
     pub fn read(&mut self, index: &dyn Index, next: &mut u64) -> Result<Option<Group>, LogError> {
         while let Some(place) = index.find(*next) {

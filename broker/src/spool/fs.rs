@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use super::group::BLOCK_BYTES;
+
 /// A file that is read and written at stated places. Its handle stays good when the file is renamed.
 pub trait File: Send + Sync + Debug {
     /// Fills `buf` from `offset` on; returns how many bytes there were.
@@ -184,6 +186,34 @@ impl Fs for RealFs {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
+
+/// Fills `buf` as [`File::read_at`] does, where the disk can read: a block that it can't is zeros, which are no group and
+/// no header. Returns whether there was one. `offset` is that of a block.
+pub(super) fn read_around(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<(usize, bool)> {
+    let unreadable = |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    match file.read_at(buf, offset) {
+        Err(error) if unreadable(&error) => {}
+        read => return Ok((read?, false)),
+    }
+    let len = file.size()?.saturating_sub(offset).min(buf.len() as u64) as usize;
+    let blocks = buf.get_mut(..len).unwrap_or_default();
+    for (at, block) in (offset..).step_by(BLOCK).zip(blocks.chunks_mut(BLOCK)) {
+        match file.read_at(block, at) {
+            Err(error) if unreadable(&error) => {
+                tracing::error!(?file, offset = at, %error, "a block of the spool can't be read");
+                block.fill(0);
+            }
+            read => {
+                let rest = block.get_mut(read?..);
+                rest.unwrap_or_default().fill(0);
+            }
+        }
+    }
+    Ok((len, true))
+}
+
+/// What is read at a time when the disk can't read all.
+const BLOCK: usize = BLOCK_BYTES as usize;
 
 /// Fills a file with zeros from `from` to `to`; not durable before it is synced.
 pub(super) fn zero_fill(file: &dyn File, from: u64, to: u64) -> io::Result<()> {

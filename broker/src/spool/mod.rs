@@ -63,6 +63,7 @@ mod recovery;
 mod segment;
 mod shared;
 pub mod table;
+mod unread;
 mod upkeep;
 mod writer;
 

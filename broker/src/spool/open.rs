@@ -64,7 +64,7 @@ pub fn open(
     let upkeep = Upkeep::new(Arc::clone(&opened.shared), TICK);
     let thread = std::thread::Builder::new()
         .name("spool-upkeep".to_owned())
-        .spawn(move || upkeep.run())
+        .spawn(move || upkeep.run_to_its_end())
         .map_err(OpenError::Thread)?;
     Ok(opened.finish(Keeper::Thread(Some(thread))))
 }
@@ -385,7 +385,8 @@ fn cut(config: &SpoolConfig, fs: &dyn Fs, plan: &mut Plan) -> Result<(), OpenErr
 /// Writes each cursor again: the last save of the run before may stand in the page cache only, and what is below a
 /// cursor is released.
 fn save_cursors(config: &SpoolConfig, fs: &dyn Fs, survey: &Survey) -> Result<(), OpenError> {
-    for (name, cursor) in &survey.cursors {
+    // One that was never saved stays so: its consumer begins with the oldest record.
+    for (name, cursor) in survey.cursors.iter().filter(|(_, cursor)| cursor.counter > 0) {
         let saved = || {
             let (mut file, _) = CursorFile::open(fs, &config.dir, name)?;
             file.save(cursor.epoch, cursor.sequence, &cursor.state)
@@ -427,6 +428,7 @@ fn share(
             name: Some(name),
             saved: cursor.sequence,
             next: None,
+            unread: true,
         });
     }
     for name in survey.lost_cursors {
@@ -437,6 +439,7 @@ fn share(
             name: Some(name),
             saved: 0,
             next: None,
+            unread: true,
         });
     }
     Shared::new(config.clone(), fs, epoch, lock, state)
@@ -462,7 +465,8 @@ fn report(config: &SpoolConfig, survey: &Survey, recovery: &Recovery) {
         if recovery
             .damage
             .iter()
-            .any(|damage| damage.end == cursor.sequence && damage.bytes == 0)
+            .any(|damage| damage.first < damage.end && damage.end == cursor.sequence && damage.bytes == 0)
+            && cursor.sequence == recovery.next_sequence
         {
             tracing::error!(
                 file = %cursor::path(&config.dir, name).display(),
@@ -488,8 +492,7 @@ impl Spool {
     /// The reader of the consumer `name`, at its cursor in the file `cursor-NAME`; a new one begins with the oldest
     /// chunk that is there. What it has not saved as done is kept, in later runs too.
     pub fn reader(&self, name: &str) -> Result<SpoolReader, LogError> {
-        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if name.is_empty() || !name.bytes().all(fine) {
+        if !cursor::is_name(name) {
             return Err(LogError::Io(format!("\"{name}\" can't be the name of a cursor")));
         }
         let shared = &self.shared;
@@ -514,7 +517,7 @@ impl Spool {
                 return Err(LogError::Io(format!("{} has a reader already", path.display())));
             }
             Some(hold) => {
-                (hold.saved, hold.next) = (begin, Some(begin));
+                (hold.saved, hold.next, hold.unread) = (begin, Some(begin), false);
                 hold.id
             }
             None => hold(&mut state, Some(name), begin),
@@ -557,6 +560,12 @@ impl Spool {
         self.shared.damages.all()
     }
 
+    /// Consumers of earlier runs that hold back what they have not done with, though nobody has read for them in this
+    /// run: name, and records that wait.
+    pub fn unread(&self) -> Vec<(String, u64)> {
+        self.shared.unread()
+    }
+
     /// Nothing is appended any more; readers get what is left, then [`LogError::Closed`].
     pub fn close(&self) {
         self.shared.close();
@@ -571,6 +580,7 @@ fn hold(state: &mut State, name: Option<&str>, begin: u64) -> u64 {
         name: name.map(str::to_owned),
         saved: begin,
         next: Some(begin),
+        unread: false,
     });
     id
 }

@@ -58,6 +58,7 @@ impl Follow {
             if let Some(entry) = in_tail(&state, self.next) {
                 let entry = entry.clone();
                 self.next = entry.end();
+                self.disk.close();
                 return Ok(Some(entry));
             }
             let oldest = state.oldest();

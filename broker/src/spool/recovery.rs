@@ -49,8 +49,11 @@ pub(super) struct Survey {
     pub known: Vec<Known>,
     /// Number and size of those without, above all others: made ahead, never used.
     pub unused: Vec<(u64, u64)>,
-    /// Those without a good header among the others.
+    /// Those without a good header that may hold something: among the others, or with groups of their own.
     pub headless: Vec<(u64, u64)>,
+    /// Of these, the ones above all others that were in use for certain: a group stands behind another one. One group
+    /// alone is what a power cut leaves of the first write to a segment.
+    pub lost: Vec<u64>,
     pub cursors: Vec<(String, Cursor)>,
     pub lost_cursors: Vec<String>,
 }
@@ -122,8 +125,18 @@ pub(super) fn survey(dir: &Path, fs: &dyn Fs) -> Result<Survey, OpenError> {
     for (at, (number, size, head)) in heads.into_iter().enumerate() {
         match head {
             Head::Header(header) => survey.known.push(Known { header, size }),
-            _ if last.is_none_or(|last| at > last) => survey.unused.push((number, size)),
-            _ => survey.headless.push((number, size)),
+            _ if last.is_some_and(|last| at < last) => survey.headless.push((number, size)),
+            _ => {
+                let path = segment::path(dir, number);
+                let file = fs.open(&path, Mode::Read).map_err(OpenError::io(&path))?;
+                match segment::own_groups(file, number).map_err(OpenError::io(&path))? {
+                    0 => survey.unused.push((number, size)),
+                    groups => {
+                        survey.headless.push((number, size));
+                        survey.lost.extend((groups > 1).then_some(number));
+                    }
+                }
+            }
         }
     }
     Ok(survey)
@@ -171,6 +184,7 @@ impl Survey {
         let mut segments: Vec<Segment> = below.map(unread).collect();
         segments.append(&mut plan.segments);
         plan.segments = segments;
+        plan.lost_segments(self);
         Ok(plan)
     }
 }
@@ -238,6 +252,33 @@ impl Plan {
         self.torn = GroupHeader::peek(rest, known.header.number).is_some();
         self.segments.push(segment);
         Ok(due)
+    }
+
+    /// Segments are gone: at the beginning, though a cursor stands below; or at the end, where nobody knows how much.
+    fn lost_segments(&mut self, survey: &Survey) {
+        // A cursor that was never saved needs nothing.
+        let saved = survey.cursors.iter().filter(|(_, cursor)| cursor.counter > 0);
+        let lowest = saved.map(|(_, cursor)| cursor.sequence).min();
+        if let (Some(lowest), Some(oldest)) = (lowest, self.segments.first())
+            && lowest < oldest.first
+        {
+            self.damage.push(Damage {
+                segment: oldest.number,
+                offset: DATA_START,
+                bytes: 0,
+                first: lowest,
+                end: oldest.first,
+            });
+        }
+        for number in &survey.lost {
+            self.damage.push(Damage {
+                segment: *number,
+                offset: DATA_START,
+                bytes: 0,
+                first: self.next_sequence,
+                end: self.next_sequence,
+            });
+        }
     }
 
     /// The end of the log is gone.

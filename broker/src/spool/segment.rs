@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fields::{Fields, Magic, magic, put_crc};
-use super::fs::File;
+use super::fs::{File, read_around};
 use super::group::{BLOCK_BYTES, Group, GroupHeader};
 
 /// Where the first group stands: after two copies of the header, a block each.
@@ -63,7 +63,7 @@ impl SegmentHeader {
         let mut found = Head::Nothing;
         for copy in [0, BLOCK_BYTES] {
             let mut bytes = [0; HEADER_BYTES];
-            file.read_at(&mut bytes, copy)?;
+            read_around(file, &mut bytes, copy)?;
             match parse(&bytes) {
                 Some(Head::Header(header)) if header.number != number => {}
                 Some(header @ Head::Header(_)) => return Ok(header),
@@ -118,6 +118,23 @@ pub struct Walk {
     /// What was read last: where it begins, and the bytes.
     window: Vec<u8>,
     window_at: u64,
+}
+
+/// How far into a file without a header is looked for groups: those of a segment stand from its beginning on.
+const LOOK_BYTES: u64 = 1 << 20;
+
+/// How many groups, at most two, that were written to the segment `number` its file seems to hold. Without its header,
+/// and so without its salt, they can't be checked.
+pub fn own_groups(file: Arc<dyn File>, number: u64) -> io::Result<usize> {
+    let mut walk = Walk::new(file, number, 0)?;
+    let mut found = 0;
+    let mut at = DATA_START;
+    while at < LOOK_BYTES.min(walk.size()) && found < 2 {
+        let block = walk.bytes(at, BLOCK_BYTES)?;
+        found += usize::from(GroupHeader::peek(block, number).is_some());
+        at += BLOCK_BYTES;
+    }
+    Ok(found)
 }
 
 /// Read at a time: many small groups, or the beginning of a large one.
@@ -187,7 +204,7 @@ impl Walk {
                 .max(WINDOW_BYTES)
                 .min(self.size.saturating_sub(offset));
             self.window.resize(want as usize, 0);
-            let read = self.file.read_at(&mut self.window, offset)?;
+            let (read, _) = read_around(&*self.file, &mut self.window, offset)?;
             self.window.truncate(read);
             self.window_at = offset;
         }

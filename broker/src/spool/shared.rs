@@ -106,6 +106,8 @@ pub(super) struct Hold {
     pub saved: u64,
     /// Where it reads; `None` while nobody reads for it.
     pub next: Option<u64>,
+    /// Of an earlier run, and nobody has read for it in this one.
+    pub unread: bool,
 }
 
 impl Shared {
@@ -150,6 +152,7 @@ impl Shared {
         tracing::error!(dir = %self.config.dir.display(), "the spool is broken: {text}");
         let text = state.failed.get_or_insert(text).clone();
         drop(state);
+        self.came.notify_all();
         self.room.notify_all();
         self.work.notify_all();
         text
@@ -179,6 +182,17 @@ impl Shared {
         let full = state.prepared.is_none() && state.writer_waiting && self.is_at_bound(state);
         self.pressure
             .set(full, state.kept_bytes() > self.config.max_bytes / 2);
+    }
+
+    /// See [`super::Spool::unread`].
+    pub fn unread(&self) -> Vec<(String, u64)> {
+        let state = self.lock();
+        let unread = state.holds.iter().filter(|hold| hold.unread);
+        let unread = unread.filter_map(|hold| {
+            let backlog = state.durable.saturating_sub(hold.saved.max(state.oldest()));
+            Some((hold.name.clone()?, backlog)).filter(|_| backlog > 0)
+        });
+        unread.collect()
     }
 
     /// Sets the metrics that follow the state; for a time now and then.

@@ -2,12 +2,14 @@
 //! those that nobody needs are made into the next one or removed.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fs::{File, Fs, Mode, zero_fill};
 use super::shared::{Prepared, Segment, Shared, State};
+use super::unread::Unread;
 
 /// Room on the disk that the spool leaves to the store, the cursors and the quarantine.
 const LEFT_BYTES: u64 = 32 << 20;
@@ -63,41 +65,62 @@ impl Upkeep {
         }
     }
 
-    /// Works until the spool is closed.
-    pub fn run(mut self) {
+    /// Works until the spool is closed. A panic ends the spool as a failed write does: without upkeep it would only
+    /// stand still.
+    pub fn run_to_its_end(self) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            shared.fail(
+                "the upkeep has panicked",
+                &io::Error::other("see the line before"),
+            );
+        }
+    }
+
+    fn run(mut self) {
         let mut measured = Instant::now();
+        let mut unread = Unread::new();
+        let shared = Arc::clone(&self.shared);
         loop {
-            let done = self.step();
             if measured.elapsed() >= TICK {
                 measured = Instant::now();
-                self.shared.measure();
+                shared.measure();
+                unread.look(&shared);
             }
-            let state = self.shared.lock();
+            // Under one lock with the wait: what comes to be done in between wakes us.
+            let mut state = shared.lock();
             if state.closed {
                 break;
             }
+            let Some(job) = self.job(&mut state) else {
+                let _ = shared.work.wait_timeout(state, TICK);
+                continue;
+            };
+            drop(state);
+            let done = self.execute(job);
+            let state = shared.lock();
             let rest = match (done, state.writer_waiting) {
+                _ if state.closed => break,
                 (true, true) => continue,
                 (true, false) => PACE,
                 (false, _) => TICK,
             };
-            let _ = self.shared.work.wait_timeout(state, rest);
+            let _ = shared.work.wait_timeout(state, rest);
         }
-        self.shared.measure();
+        shared.measure();
     }
 
     /// Does one thing; false when there was nothing to do.
+    #[cfg(test)]
     pub fn step(&mut self) -> bool {
-        let job = {
-            let mut state = self.shared.lock();
-            if state.closed || state.failed.is_some() {
-                return false;
-            }
-            self.job(&mut state)
-        };
-        let Some(job) = job else {
-            return false;
-        };
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        let job = self.job(&mut state);
+        drop(state);
+        job.is_some_and(|job| self.execute(job))
+    }
+
+    fn execute(&mut self, job: Job) -> bool {
         match self.work(job) {
             Ok(()) => true,
             Err(error) if is_no_room(&error) => {
@@ -111,7 +134,11 @@ impl Upkeep {
         }
     }
 
+    /// What is to be done next; `None` when there is nothing.
     fn job(&self, state: &mut State) -> Option<Job> {
+        if state.closed || state.failed.is_some() {
+            return None;
+        }
         let segment_bytes = self.shared.config.segment_bytes;
         let current = state.segments.back()?;
         let number = current.number + 1;

@@ -93,13 +93,16 @@ impl SpoolWriter {
 
     /// Finds the place of a chunk of `bytes`: in the open group, in a new one behind it, or in the next segment.
     fn place(&mut self, bytes: u64) -> Result<(), AppendError> {
-        let mut state = self.shared.lock();
-        check(&state)?;
+        let shared = Arc::clone(&self.shared);
+        self.place_in(&mut shared.lock(), bytes)
+    }
+
+    fn place_in(&mut self, state: &mut State, bytes: u64) -> Result<(), AppendError> {
+        check(state)?;
         if !state.started {
             state.started = true;
-            self.shared.release(&mut state);
+            self.shared.release(state);
         }
-        let state = &mut *state;
         let filled = |target: &Target| match state.segments.back() {
             Some(segment) if segment.number == target.number => segment.filled,
             _ => target.size,
@@ -212,6 +215,8 @@ impl SpoolWriter {
                 used: end,
                 marks: Vec::new(),
             });
+            // The next one can have its number now.
+            self.shared.work.notify_all();
         }
         if let Some(segment) = state.segments.back_mut() {
             segment.used = end;
@@ -309,34 +314,30 @@ impl LogWriter for SpoolWriter {
     fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError> {
         self.keep();
         let until = Instant::now() + timeout;
+        let shared = Arc::clone(&self.shared);
+        // Under one lock from the look to the wait: room that comes in between wakes us.
+        let mut state = shared.lock();
         loop {
-            match self.place(bytes as u64) {
+            match self.place_in(&mut state, bytes as u64) {
                 Ok(()) => break,
                 Err(AppendError::Full) => {}
                 Err(error) => return Err(error),
             }
-            let mut state = self.shared.lock();
             state.writer_waiting = true;
-            self.shared.tell(&state);
-            let full = self.shared.is_at_bound(&state);
-            self.shared.work.notify_all();
+            shared.tell(&state);
+            let full = shared.is_at_bound(&state);
+            shared.work.notify_all();
             let left = until.saturating_duration_since(Instant::now());
-            let (mut state, _) = self
-                .shared
-                .room
-                .wait_timeout(state, left)
-                .unwrap_or_else(|e| e.into_inner());
-            state.writer_waiting = Instant::now() >= until;
-            self.shared.tell(&state);
-            drop(state);
+            let waited = shared.room.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(|e| e.into_inner());
             self.count_full(full);
             if Instant::now() >= until {
+                shared.tell(&state);
                 return Ok(false);
             }
         }
-        let mut state = self.shared.lock();
         state.writer_waiting = false;
-        self.shared.tell(&state);
+        shared.tell(&state);
         drop(state);
         self.count_full(false);
         Ok(true)

@@ -71,6 +71,8 @@ struct World {
     no_room: bool,
     /// Bytes that all files may take together.
     capacity: Option<u64>,
+    /// Blocks of 4 KiB that can't be read: inode and offset.
+    unreadable: Vec<(u64, u64)>,
     fail_sync: bool,
     fuse: Option<u32>,
     syncs: u64,
@@ -131,6 +133,13 @@ impl FaultyFs {
     /// From now on all files may take no more than that together.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world().capacity = bytes;
+    }
+
+    /// The block at `offset` of a file can't be read any more.
+    pub fn break_block(&self, name: &str, offset: u64) {
+        let mut world = self.world();
+        let inode = world.names[name];
+        world.unreadable.push((inode, offset));
     }
 
     /// Bytes that all files take.
@@ -295,6 +304,11 @@ impl FaultyFile {
 impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|world, inode| {
+            let end = offset + buf.len() as u64;
+            let bad = |(of, at): &(u64, u64)| *of == inode && *at < end && offset < at + 4096;
+            if world.unreadable.iter().any(bad) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
             let content = &world.inodes[&inode].current;
             let from = content.len().min(offset as usize);
             let len = buf.len().min(content.len() - from);

@@ -10,7 +10,7 @@ use crate::spool::{AppendError, LogReader, LogWriter, Position};
 use crate::testing::faulty_fs::{FaultyFs, Lot};
 
 /// Names of the segments, oldest first.
-fn segments(fs: &FaultyFs) -> Vec<String> {
+pub(super) fn segments(fs: &FaultyFs) -> Vec<String> {
     fs.names()
         .into_iter()
         .filter(|name| name.ends_with(".seg"))
@@ -34,7 +34,7 @@ fn places(fs: &FaultyFs, sequence: u64) -> Vec<(String, usize)> {
 }
 
 /// The first of them.
-fn place(fs: &FaultyFs, sequence: u64) -> (String, usize) {
+pub(super) fn place(fs: &FaultyFs, sequence: u64) -> (String, usize) {
     places(fs, sequence).remove(0)
 }
 
@@ -233,7 +233,7 @@ fn a_cursor_that_is_torn_is_the_one_before() {
 }
 
 /// Ten chunks of two records, one group each, over two segments.
-fn ten(fs: &FaultyFs) {
+pub(super) fn ten(fs: &FaultyFs) {
     let (mut writer, spool, _) = open(fs);
     let _hold = spool.reader("kafka").unwrap();
     for number in 0..10 {
