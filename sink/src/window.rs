@@ -273,6 +273,11 @@ impl Ledger {
         self.bytes
     }
 
+    /// Whether none is needed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Drops the oldest chunks that nobody needs; the sequence below which the log may be released, if it rose.
     pub(crate) fn advance(&mut self) -> Option<u64> {
         let mut done = None;

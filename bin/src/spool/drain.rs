@@ -27,7 +27,9 @@ const STOP: Duration = Duration::from_secs(10);
 /// Empties the spool in `dir`; 1 when it was told to stop before.
 pub fn drain(dir: &Path, settings: Settings) -> anyhow::Result<u8> {
     logging::start(&settings.log)?;
+    // A whole path: the quarantine stands beside the folder, also where that is `.`.
     let dir = folder(dir)?;
+    let dir = dir.canonicalize().with_context(|| dir.display().to_string())?;
     let Some(mut kafka) = settings.kafka else {
         let text = "there is no [kafka] section: nothing to drain into\n    hint: name the node's configuration with -c FILE";
         return Err(Coded {

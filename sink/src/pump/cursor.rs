@@ -142,8 +142,9 @@ impl Pump {
 
     /// What is to stand beside the position.
     fn state(&self) -> Vec<u8> {
-        // Refused records wait apart from their topics, while they can't be kept: all from the position on is read again.
-        if self.lowest_refused().is_some() {
+        // Refused records wait apart from their topics, while they can't be kept, and what has found no topic may find
+        // one in the next run: all from the position on is read again.
+        if self.lowest_refused().is_some() || self.positions(self.table.unplaced()).is_some() {
             return Vec::new();
         }
         let topics = if self.parked + self.behind > 0 {

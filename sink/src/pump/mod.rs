@@ -191,6 +191,8 @@ pub(crate) struct Pump {
     parked_bytes: usize,
     /// All of the log below was read.
     read_to: u64,
+    /// Where the log ended at the last look.
+    end_seen: u64,
     /// Topics that fell behind, and the second look at the log that brings what they have missed.
     behind: usize,
     scan: Option<Scan>,
@@ -235,6 +237,7 @@ impl Pump {
             now,
             tick_at: now,
             read_to: cursor.done,
+            end_seen: cursor.done,
             cursor,
             ledger: Ledger::default(),
             epochs: Vec::new(),
@@ -330,7 +333,10 @@ impl Pump {
             }
             match self.parts.reader.read(wait) {
                 Ok(Some(entry)) => self.take(entry)?,
-                Ok(None) => break,
+                Ok(None) => {
+                    self.pass_damaged_end();
+                    break;
+                }
                 Err(LogError::Closed) => {
                     self.log_closed = true;
                     break;
@@ -341,6 +347,15 @@ impl Pump {
             any = true;
         }
         Ok(any)
+    }
+
+    /// The reader stands at the log's end: what it has not brought of what was there is damaged. Without this nothing
+    /// would count as done behind the last good chunk, until another one comes.
+    fn pass_damaged_end(&mut self) {
+        self.read_to = self.read_to.max(self.end_seen);
+        if self.ledger.is_empty() {
+            self.cursor.done = self.cursor.done.max(self.end_seen);
+        }
     }
 
     /// Whether there is room for another chunk. While Kafka is silent little is read ahead: it stands in the log, and
@@ -385,7 +400,7 @@ impl Pump {
         Ok(())
     }
 
-    fn gauges(&self) {
+    fn gauges(&mut self) {
         let since = self.now - self.main.last_report;
         let waiting = self.main.in_flight > 0;
         self.metrics
@@ -397,6 +412,7 @@ impl Pump {
             .since_ack
             .set(if waiting { since.as_secs_f64() } else { 0.0 });
         let end = self.parts.end.as_ref().map_or(self.read_to, |end| end());
+        self.end_seen = end;
         let committed = self.cursor.committed;
         let metrics = &self.metrics;
         metrics.backlog.set(end.saturating_sub(committed) as f64);

@@ -11,7 +11,7 @@ use super::feed::bytes_of;
 use super::topic::State;
 use super::{Delivery, Pump, Source};
 use crate::producer::{Outgoing, Producer, SendError};
-use crate::quarantine::Letter;
+use crate::quarantine::{Letter, PutError};
 use crate::route::{DEFAULT, Place};
 
 /// Bytes of refused records that wait for a quarantine that takes none; then their partitions wait.
@@ -124,38 +124,52 @@ impl Pump {
     }
 
     fn keep(&mut self) {
-        let waiting = std::mem::take(&mut self.refusal.waiting);
-        let letters = waiting
-            .iter()
-            .filter_map(|refused| self.letter(refused))
-            .collect();
-        match self.quarantine.put(letters) {
-            Ok(()) => {
-                self.metrics.quarantined.increment(waiting.len() as u64);
-                if self.refusal.fails.is_some() {
-                    tracing::info!("the quarantine takes refused records again");
-                }
-                (self.refusal.fails, self.refusal.try_at, self.refusal.told) = (None, None, None);
-                self.refusal.waiting_bytes = 0;
-                for refused in waiting {
-                    self.done(refused.delivery, false);
-                }
+        let mut waiting = std::mem::take(&mut self.refusal.waiting);
+        while !waiting.is_empty() {
+            let count = batch(&waiting);
+            let letters = waiting.iter().take(count);
+            let letters = letters.filter_map(|refused| self.letter(refused)).collect();
+            if let Err(error) = self.quarantine.put(letters) {
+                self.not_kept(waiting, &error);
+                return;
             }
-            Err(error) => {
-                self.refusal.waiting = waiting;
-                self.refusal.try_at = Some(self.now + RETRY);
-                if self.refusal.told.is_none_or(|at| self.now - at >= TELL) {
-                    self.refusal.told = Some(self.now);
-                    tracing::error!(
-                        %error,
-                        records = self.refusal.waiting.len(),
-                        "refused records can't be kept in the quarantine: nothing is lost, but their partitions wait; \
-                         make room on its disk, raise kafka.quarantine_max_bytes, or empty it"
-                    );
-                }
-                self.refusal.fails = Some(error.to_string());
+            self.metrics.quarantined.increment(count as u64);
+            for refused in waiting.drain(..count) {
+                self.refusal.waiting_bytes -= refused.delivery.bytes as usize;
+                self.done(refused.delivery, false);
             }
         }
+        if self.refusal.fails.is_some() {
+            tracing::info!("the quarantine takes refused records again");
+        }
+        (self.refusal.fails, self.refusal.try_at, self.refusal.told) = (None, None, None);
+    }
+
+    /// The quarantine takes none: what waits for it gets copies of its own, so that the log's chunks go on without it.
+    fn not_kept(&mut self, mut waiting: Vec<Refused>, error: &PutError) {
+        for refused in &mut waiting {
+            self.copy_out(refused.topic, &mut refused.delivery);
+        }
+        let unplaced = self.table.unplaced();
+        if self
+            .table
+            .get(unplaced)
+            .is_some_and(|topic| !topic.waiting.is_empty())
+        {
+            self.park(unplaced);
+        }
+        self.refusal.waiting = waiting;
+        self.refusal.try_at = Some(self.now + RETRY);
+        if self.refusal.told.is_none_or(|at| self.now - at >= TELL) {
+            self.refusal.told = Some(self.now);
+            tracing::error!(
+                %error,
+                records = self.refusal.waiting.len(),
+                "refused records can't be kept in the quarantine: nothing is lost, but their partitions wait; \
+                 make room on its disk, raise kafka.quarantine_max_bytes, or empty it"
+            );
+        }
+        self.refusal.fails = Some(error.to_string());
     }
 
     /// The letter of a refused record: what was to be sent, with the reason in its headers.
@@ -359,6 +373,17 @@ impl Pump {
     pub(super) fn letters_open(&self) -> usize {
         self.refusal.fed
     }
+}
+
+/// How many of them go into the quarantine at once: no more than fit where there is room for some.
+fn batch(waiting: &[Refused]) -> usize {
+    let mut bytes = 0;
+    let fits = waiting.iter().take_while(|refused| {
+        let fits = bytes < WAITING_BYTES;
+        bytes += refused.delivery.bytes as usize;
+        fits
+    });
+    fits.count()
 }
 
 /// Hands a letter to the producer.

@@ -180,6 +180,7 @@ fn start(
     let routes = compile(&SinkConfig {
         parked_topic_bytes: 1 << 20,
         quarantine_max_bytes: 1 << 30,
+        window_bytes: 1 << 20,
         ..config.clone()
     });
     let routes = routes.unwrap();
@@ -191,7 +192,7 @@ fn start(
         reader: Box::new(disk.reader()),
         reports: reports.clone(),
         delivered: None,
-        end: None,
+        end: Some(disk.end()),
         durable: true,
         topics: Box::new(topics.clone()),
         producers: Box::new(FakeProducers(Arc::clone(kafka))),

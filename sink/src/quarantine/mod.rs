@@ -4,8 +4,9 @@
 //! A folder of files `NNNNNNNNNNNNNNNNNNNN.refused`, numbered as they were begun; each holds letters ([`letter`]) one
 //! after the other. A file is only appended to by the run that began it, and every append is synced before it counts.
 //! What follows the first letter that can't be read was never counted (a torn end) or is damaged: it is left out, and
-//! told. A file is removed when the dead letter topic has all of it. Where that topic refuses one of its letters too,
-//! the file is renamed to `.kept`: it stays, counts for the bound, and is not sent again until it is named back.
+//! told. A file is removed when the dead letter topic has all of it. Where that topic refuses one of its letters too, or
+//! some of it could not be read, the file is renamed to `.kept`: it stays, counts for the bound, and is not sent again
+//! until it is named back. An operator may take files away at any time.
 //!
 //! Without a folder letters are kept in memory, and dropped where there is no dead letter topic.
 
@@ -114,7 +115,8 @@ impl Quarantine {
             if kept {
                 continue;
             }
-            let letters = read(&quarantine.path(number, REFUSED))?.len();
+            let (letters, _) = read(&quarantine.path(number, REFUSED))?;
+            let letters = letters.len();
             quarantine.letters += letters;
             quarantine.batches.push_back(Batch {
                 number,
@@ -152,7 +154,11 @@ impl Quarantine {
             letter.write(&mut bytes);
         }
         let len = bytes.len() as u64;
-        if self.bytes > 0 && self.bytes + len > self.max_bytes {
+        let full = |bytes: u64, max: u64| bytes > 0 && bytes + len > max;
+        if full(self.bytes, self.max_bytes) {
+            self.count_again();
+        }
+        if full(self.bytes, self.max_bytes) {
             return Err(PutError::Full);
         }
         let count = letters.len();
@@ -181,7 +187,33 @@ impl Quarantine {
         self.next_number += 1;
     }
 
+    /// Counts what there is: somebody may have taken files away.
+    fn count_again(&mut self) {
+        // A folder that is away as a whole may come back.
+        let Some(Ok(files)) = self.dir.as_ref().map(fs::read_dir) else {
+            return;
+        };
+        let kinds = [Some(REFUSED), Some(KEPT)];
+        let paths = files.filter_map(|file| Some(file.ok()?.path()));
+        let mine = paths.filter(|path| kinds.contains(&path.extension().and_then(|kind| kind.to_str())));
+        self.bytes = mine.filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+        for batch in std::mem::take(&mut self.batches) {
+            if is_gone(&self.path(batch.number, REFUSED)) {
+                self.letters = self.letters.saturating_sub(batch.letters);
+                self.file = None; // it may be the one that is written to
+            } else {
+                self.batches.push_back(batch);
+            }
+        }
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // What is appended to a file that was taken away would be lost with it.
+        let gone = |batch: &Batch| is_gone(&self.path(batch.number, REFUSED));
+        if self.file.is_some() && self.batches.back().is_some_and(gone) {
+            self.file = None;
+            self.count_again();
+        }
         if self.batches.back().is_none_or(|batch| batch.bytes >= FILE_BYTES) {
             self.file = None;
         }
@@ -236,7 +268,7 @@ impl Quarantine {
                 self.feed(batch)?;
             }
             let Some(feeding) = &mut self.feeding else {
-                break;
+                continue; // its file was taken away
             };
             if let Some(letter) = feeding.next.pop_front() {
                 feeding.open += 1;
@@ -252,22 +284,27 @@ impl Quarantine {
     }
 
     fn feed(&mut self, mut batch: Batch) -> io::Result<()> {
-        let letters = if self.dir.is_some() {
+        let (letters, whole) = if self.dir.is_some() {
             match read(&self.path(batch.number, REFUSED)) {
-                Ok(letters) => letters,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.letters = self.letters.saturating_sub(batch.letters);
+                    self.bytes = self.bytes.saturating_sub(batch.bytes);
+                    return Ok(());
+                }
                 Err(error) => {
                     self.batches.push_front(batch);
                     return Err(error);
                 }
             }
         } else {
-            std::mem::take(&mut batch.memory)
+            (std::mem::take(&mut batch.memory), true)
         };
         self.feeding = Some(Feeding {
             batch,
             next: letters.into(),
             open: 0,
-            refused: false,
+            refused: !whole,
         });
         Ok(())
     }
@@ -298,7 +335,7 @@ impl Quarantine {
             } else {
                 fs::remove_file(&path)
             };
-            if let Err(error) = ended {
+            if let Err(error) = ended.or_else(not_found) {
                 tracing::warn!(%error, path = %path.display(), "a file of the quarantine can't be removed: it is sent again at the next start");
             }
         }
@@ -308,8 +345,20 @@ impl Quarantine {
     }
 }
 
-/// All letters of a file, up to the first that can't be read.
-fn read(path: &Path) -> io::Result<Vec<Letter>> {
+fn is_gone(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// What is gone already need not be removed.
+fn not_found(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// All letters of a file, up to the first that can't be read, and whether that is all of the file.
+fn read(path: &Path) -> io::Result<(Vec<Letter>, bool)> {
     let bytes = fs::read(path)?;
     let mut rest = bytes.as_slice();
     let mut letters = Vec::new();
@@ -319,5 +368,5 @@ fn read(path: &Path) -> io::Result<Vec<Letter>> {
     if !rest.is_empty() {
         tracing::warn!(path = %path.display(), bytes = rest.len(), "the end of a file of the quarantine is torn or damaged: left out");
     }
-    Ok(letters)
+    Ok((letters, rest.is_empty()))
 }

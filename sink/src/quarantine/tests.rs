@@ -113,3 +113,51 @@ fn a_folder_that_can_not_be_written_refuses_and_heals() {
     quarantine.put(letters(0..1)).unwrap();
     assert_eq!(*quarantine.next().unwrap().unwrap().letter, letter(0));
 }
+
+#[test]
+fn files_may_be_taken_away_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("00000000000000000000.refused");
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1000, false).unwrap();
+    quarantine.put(letters(0..4)).unwrap();
+    fs::remove_file(&first).unwrap();
+    quarantine.put(letters(4..5)).unwrap();
+    assert_eq!(
+        names(dir.path()),
+        ["00000000000000000001.refused"],
+        "not lost with the other"
+    );
+    assert_eq!(quarantine.letters(), 1);
+    assert_eq!(quarantine.put(letters(5..15)), Err(PutError::Full));
+    fs::remove_file(dir.path().join("00000000000000000001.refused")).unwrap();
+    quarantine.put(letters(5..15)).unwrap();
+    assert_eq!(quarantine.letters(), 10);
+    drop(quarantine);
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1 << 20, true).unwrap();
+    quarantine.put(letters(15..16)).unwrap();
+    fs::remove_file(dir.path().join("00000000000000000002.refused")).unwrap();
+    let fed = quarantine.next().unwrap().unwrap();
+    assert_eq!(*fed.letter, letter(15), "the rest is sent");
+    quarantine.done(fed.file, false);
+    assert_eq!((quarantine.letters(), quarantine.bytes()), (0, 0));
+}
+
+#[test]
+fn a_damaged_file_is_kept_when_what_can_be_read_of_it_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1 << 20, true).unwrap();
+    quarantine.put(letters(0..3)).unwrap();
+    drop(quarantine);
+    let path = dir.path().join("00000000000000000000.refused");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1 << 20, true).unwrap();
+    for _ in 0..2 {
+        let fed = quarantine.next().unwrap().unwrap();
+        quarantine.done(fed.file, false);
+    }
+    assert!(quarantine.next().unwrap().is_none());
+    assert_eq!(names(dir.path()), ["00000000000000000000.kept"]);
+}

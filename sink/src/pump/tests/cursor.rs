@@ -93,3 +93,16 @@ fn records_of_sessions_are_passed_over() {
     assert_eq!(bench.pump.cursor.committed, 6);
     assert_eq!(bench.kafka.lock().unwrap().values("mqtt"), ["1"]);
 }
+
+#[test]
+fn a_damaged_end_of_the_log_counts_as_done() {
+    let mut bench = Bench::new(devices(), |_| Verdict::Taken);
+    bench.publish(&numbers("devices/a", 0..10));
+    bench.disk.saved.lock().unwrap().damaged = Some(10);
+    bench.publish(&numbers("devices/a", 10..20));
+    bench.turn_to_end();
+    assert_eq!(bench.pump.cursor.committed, 20);
+    bench.publish(&numbers("devices/a", 20..30));
+    bench.turn_to_end();
+    assert_eq!(bench.kafka.lock().unwrap().landed.len(), 20);
+}

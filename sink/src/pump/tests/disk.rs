@@ -13,6 +13,8 @@ pub(super) struct Saved {
     pub(super) state: Vec<u8>,
     pub(super) saves: usize,
     pub(super) fails: bool,
+    /// The chunk that begins here is damaged.
+    pub(super) damaged: Option<u64>,
     /// Where each epoch begins; the first is 1.
     epochs: Vec<u64>,
 }
@@ -43,6 +45,12 @@ impl Disk {
 
     pub(super) fn append(&mut self, chunk: &Chunk) {
         self.writer.append(chunk).unwrap();
+    }
+
+    /// Says where it ends.
+    pub(super) fn end(&self) -> Box<dyn Fn() -> u64 + Send> {
+        let log = self.log.clone();
+        Box::new(move || log.status().durable_sequence)
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -91,7 +99,14 @@ fn epoch(mut entry: Entry, saved: &Mutex<Saved>) -> Entry {
 
 impl LogReader for DiskReader {
     fn read(&mut self, timeout: Duration) -> Result<Option<Entry>, LogError> {
-        let entry = self.inner.read(timeout)?;
+        let mut entry = self.inner.read(timeout)?;
+        let damaged = self.saved.lock().unwrap().damaged;
+        if entry
+            .as_ref()
+            .is_some_and(|entry| Some(entry.first.sequence) == damaged)
+        {
+            entry = self.inner.read(timeout)?;
+        }
         Ok(entry.map(|entry| epoch(entry, &self.saved)))
     }
 

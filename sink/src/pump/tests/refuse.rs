@@ -224,3 +224,34 @@ fn a_refused_record_that_waits_for_the_quarantine_survives_a_new_start() {
     bench.turn_to_end();
     assert_eq!(bench.pump.quarantine.letters(), 1);
 }
+
+#[test]
+fn refused_records_that_wait_do_not_keep_the_chunks_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = bench(dir.path(), false);
+    bench.config.quarantine_max_bytes = 1;
+    bench.config.window_bytes = 20_000;
+    bench.crash();
+    bench.restart();
+    let refused = [("devices/a", "7".to_owned()), ("other/x", "{}".to_owned())];
+    bench.publish(&refused[..1]);
+    bench.turn_to_end();
+    bench.publish(&refused);
+    for number in 0..20 {
+        let filling = "x".repeat(4000);
+        bench.publish(&[(
+            "other/x",
+            format!("{{\"topic\":\"u\",\"n\":{number},\"x\":\"{filling}\"}}"),
+        )]);
+        bench.turn();
+    }
+    bench.turn_until("the others flow", |bench| {
+        bench.kafka.lock().unwrap().values("u").len() == 20
+    });
+    assert_eq!(bench.refused().len(), 1, "the others wait");
+    bench.pump.quarantine = Quarantine::open(Some(&dir.path().join("more")), 1 << 20, false).unwrap();
+    bench.turn_to_end();
+    assert_eq!(bench.refused().len(), 3);
+    bench.turn();
+    assert_eq!(bench.pump.not_ready(), None);
+}
