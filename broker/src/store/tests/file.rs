@@ -220,7 +220,7 @@ fn a_session_whose_client_came_back_is_not_over_before_the_log_says_so() {
     let mut short = super::script::open();
     short.expiry_s = 10;
     script.chunk(&[
-        session("s", Change::Open(short.clone())),
+        session("s", Change::Open(short)),
         session("s", subscribe("a", QoS::AtLeastOnce, 1)),
         session("s", Change::Closed { expiry_s: 10 }),
     ]);
