@@ -183,7 +183,8 @@ fn a_kill_of_the_broker_loses_nothing_acknowledged() {
         wait_for("all is acknowledged", Duration::from_secs(90), || {
             let records = kafka.held("broker-killed");
             let idle = forebay.metric("forebay_connections", "") == 0.0;
-            (records >= 20_000 && idle).then_some(())
+            let backlog = forebay.metric("forebay_log_reader_backlog_records", "kafka");
+            (records >= 20_000 && idle && backlog == 0.0).then_some(())
         });
     });
     let unserved = outcomes

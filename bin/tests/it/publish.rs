@@ -219,7 +219,7 @@ fn without_a_route_all_goes_to_the_default_topic_under_the_client_id() {
     kafka.create_topic("all-of-it", 3, &[]);
     let forebay = Forebay::start(&config(
         &kafka.bootstrap(),
-        "[kafka]\ndefault_topic = \"all-of-it\"\n",
+        "[kafka]\ndefault_topic = \"all-of-it\"\ndefault_ack = \"kafka\"\n",
     ));
     forebay.wait_ready(WITHIN);
     let done = tools::mosquitto_pub(
