@@ -46,6 +46,7 @@
 //!   beyond the end is damage too: the sequences go on at the cursor, so that none is used twice.
 //! - After a failed write or fsync nothing is appended any more; a new start copies what is in doubt and syncs it.
 
+mod begin;
 pub mod cursor;
 mod damage;
 mod disk;
