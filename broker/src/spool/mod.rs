@@ -6,7 +6,7 @@
 //! lock                      locked for as long as a process has the spool open
 //! NNNNNNNNNNNNNNNNNNNN.seg  a segment; its number rises, by one but for files that went
 //! cursor-NAME               how far the consumer NAME is
-//! making.tmp                a segment that is being filled with zeros
+//! making.tmp                a segment that is being made; removed at a start
 //! damage-...                what was damaged, set aside to be looked at; nothing reads it
 //!
 //! segment   block 0 and 1: its header, twice; from block 2 (byte 8192) on: groups. A block is 4096 bytes.
@@ -42,6 +42,10 @@
 //! - Recovery reads the headers, and of the last segment that holds groups all of it ([`table`] has its decisions). What
 //!   is above the last claim of durability is written again into a new segment and synced; no old segment is appended
 //!   to. The new epoch is above all that are found, at least the time, and at least what the caller knows of.
+//! - On a disk without room, and at the bound, the new segment holds its header and what is copied, no more; the next
+//!   one is made when there is room.
+//! - A block that the disk can't read is taken for zeros. A file without headers in which groups of its number stand is
+//!   set aside whole.
 //! - What is damaged is left out by readers, reported once, and set aside; what stands beside it is delivered. A cursor
 //!   beyond the end is damage too: the sequences go on at the cursor, so that none is used twice.
 //! - After a failed write or fsync nothing is appended any more; a new start copies what is in doubt and syncs it.

@@ -313,7 +313,7 @@ fn unread(known: &Known) -> Segment {
 
 /// All good groups of a segment that can be of the log, by place.
 pub(super) fn scan(path: &Path, known: &Known, fs: &dyn Fs) -> io::Result<(Walk, Vec<Spot>)> {
-    let mut walk = Walk::new(fs.open(path, Mode::Read)?, known.header.number, known.header.salt)?;
+    let mut walk = Walk::whole(fs.open(path, Mode::Read)?, &known.header)?;
     let mut spots = Vec::new();
     let mut at = DATA_START;
     let mut due = known.header.first;

@@ -115,6 +115,8 @@ pub struct Walk {
     number: u64,
     salt: u64,
     size: u64,
+    /// Of the run that wrote the segment, and its first sequence: what says otherwise is no group, whatever its payload.
+    written_by: Option<(u64, u64)>,
     /// What was read last: where it begins, and the bytes.
     window: Vec<u8>,
     window_at: u64,
@@ -148,9 +150,18 @@ impl Walk {
             file,
             number,
             salt,
+            written_by: None,
             window: Vec::new(),
             window_at: 0,
         })
+    }
+
+    /// The same for all that stands in it. What a client sends may look like the beginning of a large group again and
+    /// again: it is not read for its CRC unless it says of which run it is.
+    pub fn whole(file: Arc<dyn File>, header: &SegmentHeader) -> io::Result<Self> {
+        let mut walk = Self::new(file, header.number, header.salt)?;
+        walk.written_by = Some((header.epoch, header.first));
+        Ok(walk)
     }
 
     /// Bytes of the file.
@@ -173,11 +184,13 @@ impl Walk {
     /// The group at `offset`; `None` when no good one begins there.
     pub fn group_at(&mut self, offset: u64) -> io::Result<Option<Group>> {
         let number = self.number;
+        let written_by = self.written_by;
         let head = self.bytes(offset, BLOCK_BYTES)?;
         let Some(header) = GroupHeader::peek(head, number) else {
             return Ok(None);
         };
-        if offset + header.size() > self.size {
+        let strange = |(epoch, first)| header.epoch != epoch || header.first.sequence < first;
+        if offset + header.size() > self.size || written_by.is_some_and(strange) {
             return Ok(None);
         }
         let salt = self.salt;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::power_cut::{place, segments, ten};
 use super::support::{chunk, numbers, open, put, read_all};
 use crate::spool::fs::{Fs, Mode};
-use crate::spool::{LogError, LogReader, LogWriter};
+use crate::spool::group::GroupHeader;
+use crate::spool::segment::{SegmentHeader, Walk};
+use crate::spool::{LogError, LogReader, LogWriter, Position};
 use crate::testing::faulty_fs::FaultyFs;
 
 #[test]
@@ -146,4 +148,36 @@ fn a_reader_that_waits_learns_at_once_that_the_spool_is_broken() {
     writer.sync().unwrap_err();
     assert!(matches!(waiting.join().unwrap(), Err(LogError::Closed)));
     assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn what_says_it_is_of_another_run_or_of_before_is_no_group() {
+    let header = SegmentHeader {
+        number: 1,
+        epoch: 7,
+        first: 10,
+        salt: 3,
+        written_ms: 0,
+    };
+    let mut bytes = Vec::new();
+    header.write(&mut bytes);
+    for (epoch, sequence) in [(8, 10), (7, 9), (7, 10)] {
+        let group = GroupHeader {
+            segment: 1,
+            epoch,
+            first: Position { epoch: 7, sequence },
+            durable_before: 10,
+            written_ms: 0,
+            chunks: 0,
+            records: 0,
+            payload_bytes: 0,
+        };
+        group.write(3, &[chunk(0, 1, 10)], &mut bytes);
+    }
+    let fs = FaultyFs::default();
+    let file = fs.open(Path::new("x"), Mode::Create).unwrap();
+    file.write_at(&bytes, 0).unwrap();
+    let mut walk = Walk::whole(file, &header).unwrap();
+    let (offset, group) = walk.next_from(0, u64::MAX).unwrap().unwrap();
+    assert_eq!((offset, group.header.first.sequence), (8192 + 2 * 4096, 10));
 }

@@ -84,6 +84,7 @@ impl Model {
             }
             self.run = None;
             self.fs.set_no_room(false);
+            self.fs.set_capacity(None);
             match self.lot.chance(70) {
                 true => self.fs.cut(&mut self.lot),
                 false => self.fs.kill(),
@@ -351,6 +352,11 @@ impl Model {
     fn no_room(&mut self) {
         let no_room = self.lot.chance(60);
         self.fs.set_no_room(no_room);
+        let full = self
+            .lot
+            .chance(40)
+            .then(|| self.fs.used() + self.lot.below(64 * 1024));
+        self.fs.set_capacity(full);
     }
 
     fn fail_sync(&mut self) {
