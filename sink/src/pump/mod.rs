@@ -182,6 +182,9 @@ pub(crate) struct Pump {
     listed: Vec<usize>,
     main: Link,
     side: Link,
+    /// When Kafka last had anything to say, and since when it has without a long pause.
+    heard: Instant,
+    answers_since: Instant,
     several: HashMap<u64, Several, ahash::RandomState>,
     outbox: Vec<Vec<Report>>,
     rendered: Rendered,
@@ -246,6 +249,8 @@ impl Pump {
             listed: Vec::new(),
             main: Link::new(now),
             side: Link::new(now),
+            heard: now,
+            answers_since: now,
             several: HashMap::default(),
             outbox: Vec::new(),
             rendered: Rendered::default(),
@@ -361,11 +366,24 @@ impl Pump {
     /// Whether there is room for another chunk. While Kafka is silent little is read ahead: it stands in the log, and
     /// there it takes no memory.
     fn may_read(&self) -> bool {
-        let silent = self.main.in_flight > 0 && self.now - self.main.last_report > TROUBLE;
+        let silent = self.is_silent();
         let most = self.parts.config.window_records;
         !self.log_closed
             && self.ledger.bytes() < self.parts.config.window_bytes
             && self.open - self.parked < if silent { most.min(AHEAD_OF_SILENCE) } else { most }
+    }
+
+    /// Whether nothing of what is on its way is acknowledged.
+    fn is_silent(&self) -> bool {
+        self.main.in_flight > 0 && self.now - self.main.last_report > TROUBLE
+    }
+
+    /// Kafka has said something.
+    fn hear(&mut self) {
+        if self.now - self.heard > self.parts.config.stuck_after {
+            self.answers_since = self.now;
+        }
+        self.heard = self.now;
     }
 
     fn finished(&self, read: bool) -> Turn {

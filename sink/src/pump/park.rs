@@ -12,7 +12,7 @@ use super::{Delivery, LaneState, Pump, Source};
 use crate::producer::topics::Finding;
 use crate::window::Lane;
 
-/// Time between two looks whether Kafka is back, where nothing on its way would show it.
+/// Time between two looks whether Kafka is there, where nothing on its way shows it.
 const PING: Duration = Duration::from_secs(1);
 
 impl Pump {
@@ -22,7 +22,7 @@ impl Pump {
         if now >= self.refresh_at {
             self.refresh_at = now + self.parts.config.topic_refresh;
             self.table.ask_ready(now, usize::MAX);
-        } else if self.main.trouble.is_some() && self.main.in_flight == 0 {
+        } else if (self.main.trouble.is_some() && self.main.in_flight == 0) || self.is_silent() {
             self.table.ask_ready(now + PING, 1);
         }
         for topic in self.table.iter_mut() {
@@ -40,6 +40,9 @@ impl Pump {
             let Some(at) = self.table.find(&name) else {
                 continue;
             };
+            if !matches!(finding, Finding::Unreachable(_)) {
+                self.hear();
+            }
             self.answer(at, finding);
         }
         if self.table.iter().any(|topic| topic.via == Via::Side) {
@@ -188,10 +191,12 @@ impl Pump {
         }
     }
 
-    /// Partitions that report nothing while others do: their topics park.
+    /// Partitions that report nothing while Kafka answers, be it for other partitions or be it questions: their topics
+    /// park. Else what they keep would in the end stop all, where others have little to report.
     pub(super) fn find_stalled(&mut self) {
         let after = self.parts.config.stuck_after;
-        if self.now - self.main.last_report > after {
+        // When Kafka has just come back, all get their time.
+        if self.now - self.heard > after || self.now - self.answers_since <= after {
             return;
         }
         self.park_unanswered(after);

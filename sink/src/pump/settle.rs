@@ -95,6 +95,9 @@ impl Pump {
             link.last_report = now;
             link.failures = 0;
             link.well();
+            if via == Via::Main {
+                self.hear();
+            }
             self.metrics.delivered.increment(delivered);
         }
         if let Some(arrival_ms) = sample {

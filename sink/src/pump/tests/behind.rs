@@ -297,3 +297,24 @@ fn the_gate_of_a_route_that_comes_later_to_a_stuck_topic_closes_and_opens_too() 
     assert_eq!(bench.reports.reopened_count(), reopened + 1);
     assert_eq!(bench.kafka.lock().unwrap().values("barred").len(), 61);
 }
+
+#[test]
+fn a_silent_topic_that_fills_the_window_does_not_stop_one_that_has_little_to_send() {
+    let routes = vec![
+        samples::route("a/{device_id}", "good"),
+        samples::route("b/{device_id}", "silent"),
+    ];
+    let change = |config: &mut SinkConfig| config.window_records = 100;
+    let mut bench = Bench::with(routes, change, |batch| match batch[0].topic.as_str() {
+        "silent" => Verdict::Silence,
+        _ => Verdict::Taken,
+    });
+    for start in 0..30 {
+        bench.publish(&numbers("b/x", start * 10..start * 10 + 10));
+    }
+    bench.publish(&numbers("a/x", 0..5));
+    bench.turn_until("the window is full", |bench| !bench.pump.may_read());
+    // Longer than a partition may be silent, without a look at anything.
+    std::thread::sleep(Duration::from_millis(80));
+    bench.turn_until("the other flows", |bench| bench.got.len() == 5);
+}
