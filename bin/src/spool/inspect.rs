@@ -44,26 +44,7 @@ fn text(dir: &Path, seen: &Inspection, out: &mut impl Write) -> std::io::Result<
     writeln!(out, "oldest      {}", position(seen.oldest))?;
     writeln!(out, "newest      {}", position(seen.newest))?;
     for cursor in &seen.cursors {
-        let CursorView {
-            name,
-            sequence,
-            backlog_records,
-            ..
-        } = cursor;
-        if cursor.damaged {
-            writeln!(
-                out,
-                "consumer    {name}: its cursor is DAMAGED, it would get everything again"
-            )?;
-            continue;
-        }
-        writeln!(
-            out,
-            "consumer    {name} at {}/{sequence:020}: {backlog_records} records, {} wait for it, the oldest for {}",
-            cursor.epoch,
-            size(cursor.backlog_bytes),
-            humantime::format_duration(Duration::from_secs(cursor.backlog_age_ms / 1000))
-        )?;
+        consumer(cursor, out)?;
     }
     writeln!(
         out,
@@ -95,6 +76,29 @@ fn text(dir: &Path, seen: &Inspection, out: &mut impl Write) -> std::io::Result<
         writeln!(out, "set aside   {name}: damaged bytes, kept for a look")?;
     }
     Ok(())
+}
+
+fn consumer(cursor: &CursorView, out: &mut impl Write) -> std::io::Result<()> {
+    let CursorView {
+        name,
+        sequence,
+        backlog_records,
+        ..
+    } = cursor;
+    if cursor.damaged {
+        writeln!(
+            out,
+            "consumer    {name}: its cursor is DAMAGED, it would get everything again"
+        )?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "consumer    {name} at {}/{sequence:020}: {backlog_records} records, {} wait for it, the oldest for {}",
+        cursor.epoch,
+        size(cursor.backlog_bytes),
+        humantime::format_duration(Duration::from_secs(cursor.backlog_age_ms / 1000))
+    )
 }
 
 fn size(bytes: u64) -> String {

@@ -267,7 +267,9 @@ fn what_a_broker_refuses_is_told_with_its_reason_and_code() {
     // A CONNACK that takes packets of 40 bytes at most.
     let small5: &[u8] = &[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 40];
     let long = "x".repeat(100);
-    let cases: [([&'static [u8]; 2], &[&str], i32, &str); 8] = [
+    /// What the broker answers, the arguments, the exit code, and what is said.
+    type Case<'a> = ([&'static [u8]; 2], &'a [&'a str], i32, &'a str);
+    let cases: [Case<'_>; 8] = [
         (
             [&[0x20, 2, 0, 5], &[]],
             &["pub", "-t", "a", "-m", "b"],

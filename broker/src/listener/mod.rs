@@ -339,7 +339,7 @@ async fn announce(mut guest: Guest, listener: String, loopback_only: bool) -> Op
     let header = proxy::read_header(&mut guest.stream, &mut guest.read);
     match timeout_at(guest.deadline.into(), header).await {
         // Nobody else gets to say that it is on this machine.
-        Ok(Ok(Some(stated))) if !(loopback_only && !peer.ip().to_canonical().is_loopback()) => {
+        Ok(Ok(Some(stated))) if !loopback_only || peer.ip().to_canonical().is_loopback() => {
             guest.peer = stated;
         }
         Ok(Ok(_)) => {}

@@ -216,7 +216,9 @@ impl Store {
         kept.last_packet_id = self.last_packet_id;
         for (sequence, record) in log.iter().enumerate() {
             match *record {
-                Record::Publish { id, qos, .. } if qos == ExactlyOnce => {
+                Record::Publish {
+                    id, qos: ExactlyOnce, ..
+                } => {
                     kept.taken.push(taken(id, Level::Spooled, sequence as u64));
                 }
                 Record::Publish { .. } => {}

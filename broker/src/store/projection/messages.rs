@@ -8,6 +8,9 @@ use ahash::RandomState;
 use crate::codec::QoS;
 use crate::record::Origin;
 
+/// Number and bytes of a message as the file has it.
+pub type Row = (u64, Box<[u8]>);
+
 /// One message.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -88,13 +91,13 @@ impl Messages {
     }
 
     /// Copies of the rows that wait for a commit.
-    pub fn fresh_rows(&self) -> Vec<(u64, Box<[u8]>)> {
+    pub fn fresh_rows(&self) -> Vec<Row> {
         let row = |number: &u64| Some((*number, self.all.get(number)?.row.clone()?));
         self.fresh.iter().filter_map(row).collect()
     }
 
     /// Takes the rows that the file does not have, and the numbers of those that it need not have any more.
-    pub fn take_changes(&mut self) -> (Vec<(u64, Box<[u8]>)>, Vec<u64>) {
+    pub fn take_changes(&mut self) -> (Vec<Row>, Vec<u64>) {
         self.fresh_bytes = 0;
         let fresh = std::mem::take(&mut self.fresh);
         let rows = fresh.into_iter().filter_map(|number| {
