@@ -182,7 +182,7 @@ fn folder(file: &Path, named: &str) -> Result<Vec<PathBuf>, Unreadable> {
             found.push((name, path));
         }
     }
-    found.sort_by(|(a, _), (b, _)| in_order(a).cmp(&in_order(b)));
+    found.sort_by_key(|(a, _)| in_order(a));
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
