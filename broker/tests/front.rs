@@ -19,8 +19,7 @@ use std::time::Duration;
 use forebay_broker::bus::Outcome;
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
-use forebay_broker::config::LogConfig;
-use support::{Client, Received, TestBroker};
+use support::{Client, Received, TestBroker, small_log};
 
 #[test]
 fn at_level_kafka_an_acknowledgement_waits_for_the_report_and_comes_in_order() {
@@ -71,15 +70,7 @@ fn at_level_received_the_acknowledgement_does_not_wait() {
 
 #[test]
 fn at_level_spooled_only_what_the_log_has_is_acknowledged() {
-    let broker = TestBroker::start(
-        |config| {
-            config.workers = 1;
-            config.bus.chunk_bytes = 4 * 1024;
-            config.limits.max_packet_bytes = 2 * 1024;
-            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
-        },
-        Level::Spooled,
-    );
+    let broker = TestBroker::start(small_log, Level::Spooled);
     let mut client = Client::connect(&broker, "d1", Version::V311);
     client.publish("t", b"x", QoS::ExactlyOnce, 1);
     assert_eq!(client.receive(), Received::Pubrec(1, Reason::Success));
@@ -94,10 +85,7 @@ fn at_level_spooled_only_what_the_log_has_is_acknowledged() {
         before > 0 && before < 16,
         "{before} acknowledged, the log has room for 16"
     );
-    let mut seen = 0;
-    while seen < count {
-        seen += broker.commit_some(Duration::from_secs(5)) as u16;
-    }
+    broker.commit_all(count);
     let after = client.drain_pubacks_until(count - before, Duration::from_secs(5));
     assert_eq!(before + after, count);
     broker.stop();
@@ -148,11 +136,8 @@ fn a_route_that_is_closed_holds_its_publishers_only_and_pings_are_answered_behin
 fn when_the_log_is_full_publishers_wait_nothing_is_lost_and_memory_is_bounded() {
     let broker = TestBroker::start(
         |config| {
-            config.workers = 1;
-            config.bus.chunk_bytes = 4 * 1024;
+            small_log(config);
             config.bus.window_chunks = 2;
-            config.limits.max_packet_bytes = 2 * 1024;
-            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
         },
         Level::Received,
     );
@@ -174,10 +159,7 @@ fn when_the_log_is_full_publishers_wait_nothing_is_lost_and_memory_is_bounded() 
         before < count,
         "{before} of {count} acknowledged with nobody reading the log"
     );
-    let mut seen = 0;
-    while seen < count {
-        seen += broker.commit_some(Duration::from_secs(5)) as u16;
-    }
+    broker.commit_all(count);
     let after = client.drain_pubacks_until(count - before, Duration::from_secs(5));
     assert_eq!(before + after, count);
     broker.stop();

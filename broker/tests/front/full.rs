@@ -6,15 +6,12 @@ use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
 use forebay_broker::config::{Config, LogConfig};
 
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, small_log};
 
 /// A log of 16 KiB and next to nothing on the bus.
 fn small(config: &mut Config) {
-    config.workers = 1;
-    config.bus.chunk_bytes = 4 * 1024;
+    small_log(config);
     config.bus.window_chunks = 2;
-    config.limits.max_packet_bytes = 2 * 1024;
-    config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
 }
 
 /// Publishes until no acknowledgement comes any more. Returns how many came.

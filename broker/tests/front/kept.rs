@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
-use forebay_broker::config::LogConfig;
 
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, small_log};
 
 #[test]
 fn the_log_tells_what_happens_to_a_kept_session_in_order() {
@@ -87,15 +86,7 @@ fn a_publish_for_a_kept_session_says_so_and_one_for_others_does_not() {
 
 #[test]
 fn answers_of_a_kept_session_wait_until_they_are_durable() {
-    let broker = TestBroker::start(
-        |config| {
-            config.workers = 1;
-            config.bus.chunk_bytes = 4 * 1024;
-            config.limits.max_packet_bytes = 2 * 1024;
-            config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
-        },
-        Level::Received,
-    );
+    let broker = TestBroker::start(small_log, Level::Received);
     let mut kept = Client::connect_kept(&broker, "k", Version::V5);
     let mut plain = Client::connect(&broker, "p", Version::V5);
     kept.publish("t", b"x", QoS::ExactlyOnce, 1);

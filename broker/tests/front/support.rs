@@ -15,7 +15,7 @@ use forebay_broker::codec::{
 };
 use forebay_broker::codec::{QoS, Reason, RetainHandling, Subscribe, Subscription, Unsubscribe};
 use forebay_broker::codec::{Version, Will};
-use forebay_broker::config::{Config, ListenerConfig};
+use forebay_broker::config::{Config, ListenerConfig, LogConfig};
 use forebay_broker::record::{Change, Record, SessionRecord};
 use forebay_broker::spool::LogReader;
 
@@ -101,6 +101,14 @@ fn in_words(record: &SessionRecord<'_>) -> String {
 pub struct Ended {
     pub undecided: usize,
     pub records: usize,
+}
+
+/// One worker and a log that 16 records of 1 KiB fill.
+pub fn small_log(config: &mut Config) {
+    config.workers = 1;
+    config.bus.chunk_bytes = 4 * 1024;
+    config.limits.max_packet_bytes = 2 * 1024;
+    config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
 }
 
 impl TestBroker {
@@ -192,6 +200,14 @@ impl TestBroker {
                 }
             })
             .collect()
+    }
+
+    /// Reads and commits chunks until there were `count` records.
+    pub fn commit_all(&self, count: u16) {
+        let mut seen = 0;
+        while seen < count {
+            seen += self.commit_some(Duration::from_secs(5)) as u16;
+        }
     }
 
     /// Reads and commits one chunk; its records.
