@@ -163,9 +163,9 @@ impl Reader {
     /// Makes durable what was appended and tells its senders. While a sync takes long, that nothing moves is no fault.
     fn sync(&mut self) -> Result<(), End> {
         if !self.group.is_empty() {
-            self.shared.set_waits_for_room(true);
+            self.shared.set_syncs(true);
             let synced = self.log.sync();
-            self.shared.set_waits_for_room(false);
+            self.shared.set_syncs(false);
             synced.map_err(|error| End::Log(error.to_string()))?;
         }
         self.group_bytes = 0;

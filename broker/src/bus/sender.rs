@@ -52,7 +52,7 @@ pub struct BusSender {
     /// Times that this sender went back since then.
     rounds: u32,
     go_backs_seen: u64,
-    room_waits_seen: u64,
+    waits_seen: u64,
 }
 
 impl BusSender {
@@ -67,7 +67,7 @@ impl BusSender {
             progress_ms: 0,
             rounds: 0,
             go_backs_seen: 0,
-            room_waits_seen: 0,
+            waits_seen: 0,
         }
     }
 
@@ -155,15 +155,15 @@ impl BusSender {
             self.rounds = 0;
         }
         let go_backs = self.shared.go_backs(self.worker);
-        let room_waits = self.shared.room_waits();
+        let waits = self.shared.waits();
         if go_backs != self.go_backs_seen {
             self.go_backs_seen = go_backs;
             self.go_back(now_ms)?;
         } else if self.kept.is_empty() || now_ms < self.progress_ms + self.shared.resend_after_ms {
             return Ok(());
-        } else if self.shared.waits_for_room() || room_waits != self.room_waits_seen {
-            // The log is full: no fault, but the router may die meanwhile.
-            self.room_waits_seen = room_waits;
+        } else if self.shared.is_held_up() || waits != self.waits_seen {
+            // The log is full or slow: no fault, but the router may die meanwhile.
+            self.waits_seen = waits;
             self.progress_ms = now_ms;
             self.check()?;
         } else {

@@ -22,10 +22,12 @@ pub(super) struct Shared {
     pub resend_after_ms: u64,
     state: AtomicU8,
     stopping: OnceLock<Instant>,
-    /// The reader waits for room in the log: no progress is no fault then.
+    /// The log is full: the reader waits for room in it.
     waits_for_room: AtomicBool,
-    /// Rises when the reader begins and when it ends to wait for room.
-    room_waits: AtomicU64,
+    /// The reader waits for the disk.
+    syncs: AtomicBool,
+    /// Rises when the reader begins and when it ends to wait for room or for the disk: no progress is no fault then.
+    waits: AtomicU64,
     /// A sender found the window full and is to be woken when there is room.
     refused: AtomicBool,
     fatal: FatalFlag,
@@ -64,7 +66,8 @@ impl Shared {
             state: AtomicU8::new(RUNNING),
             stopping: OnceLock::new(),
             waits_for_room: AtomicBool::new(false),
-            room_waits: AtomicU64::new(0),
+            syncs: AtomicBool::new(false),
+            waits: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             fatal,
             counters: Counters::default(),
@@ -129,15 +132,25 @@ impl Shared {
 
     pub fn set_waits_for_room(&self, waits: bool) {
         self.waits_for_room.store(waits, SeqCst);
-        self.room_waits.fetch_add(1, SeqCst);
+        self.waits.fetch_add(1, SeqCst);
+    }
+
+    pub fn set_syncs(&self, syncs: bool) {
+        self.syncs.store(syncs, SeqCst);
+        self.waits.fetch_add(1, SeqCst);
     }
 
     pub fn waits_for_room(&self) -> bool {
         self.waits_for_room.load(SeqCst)
     }
 
-    pub fn room_waits(&self) -> u64 {
-        self.room_waits.load(SeqCst)
+    /// Whether the reader waits for something that is not the bus.
+    pub fn is_held_up(&self) -> bool {
+        self.waits_for_room() || self.syncs.load(SeqCst)
+    }
+
+    pub fn waits(&self) -> u64 {
+        self.waits.load(SeqCst)
     }
 
     /// Whether chunks may be sent.

@@ -14,8 +14,8 @@ use super::*;
 use crate::classify::{Level, RouteIds};
 use crate::codec::QoS;
 use crate::record::{PublishRecord, Record};
-use crate::spool::LogReader;
 use crate::spool::memory::{self, MemoryLog, MemoryReader};
+use crate::spool::{AppendError, LogReader, LogWriter, Position};
 
 /// What happens to one chunk on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,24 @@ impl Wake for Unpark {
     }
 }
 
+/// A log whose sync waits for the lock.
+struct Disk<W>(W, Arc<Mutex<()>>);
+
+impl<W: LogWriter> LogWriter for Disk<W> {
+    fn append(&mut self, chunk: &Chunk) -> Result<Position, AppendError> {
+        self.0.append(chunk)
+    }
+
+    fn sync(&mut self) -> Result<(), AppendError> {
+        let _free = self.1.lock().unwrap();
+        self.0.sync()
+    }
+
+    fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError> {
+        self.0.wait_room(bytes, timeout)
+    }
+}
+
 struct Bench {
     senders: Vec<BusSender>,
     handle: BusHandle,
@@ -89,7 +107,19 @@ fn config(window_chunks: usize, resend_after_ms: u64) -> BusConfig {
 
 impl Bench {
     fn new(workers: u16, config: &BusConfig, log_bytes: usize, script: Script) -> Self {
+        Self::on_disk(workers, config, log_bytes, script, Arc::default())
+    }
+
+    /// Over a disk that syncs nothing while `stuck` is locked.
+    fn on_disk(
+        workers: u16,
+        config: &BusConfig,
+        log_bytes: usize,
+        script: Script,
+        stuck: Arc<Mutex<()>>,
+    ) -> Self {
         let (writer, log) = memory::open(1, log_bytes);
+        let writer = Disk(writer, stuck);
         let reader = log.reader();
         let reports = Reports::new(usize::from(workers));
         let fatal = FatalFlag::default();

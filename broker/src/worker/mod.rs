@@ -20,6 +20,7 @@ use std::future::Future;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -86,16 +87,7 @@ pub(crate) struct Parts {
 
 /// What all workers of a broker share.
 pub(crate) struct Shared {
-    pub config: Config,
-    pub classify: Arc<dyn Classify>,
-    pub auth: Arc<dyn Authenticator>,
-    pub hub: Hub,
-    pub mailboxes: Arc<[Arc<Mailbox>]>,
-    pub reports: Reports,
-    pub fatal: FatalFlag,
-    pub epoch: u64,
-    pub store: Option<Arc<dyn TakeEvents>>,
-    pub pressure: Arc<Pressure>,
+    parts: Parts,
     /// All below this sequence of the log is done for the sink.
     pub delivered: Arc<AtomicU64>,
     pub started: Instant,
@@ -107,21 +99,20 @@ pub(crate) struct Shared {
     home: ahash::RandomState,
 }
 
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl Shared {
     pub fn new(parts: Parts) -> Self {
         Self {
             unsettled: parts.mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
             stage: AtomicU8::new(Stage::Running as u8),
-            config: parts.config,
-            classify: parts.classify,
-            auth: parts.auth,
-            hub: parts.hub,
-            mailboxes: parts.mailboxes,
-            reports: parts.reports,
-            fatal: parts.fatal,
-            epoch: parts.epoch,
-            store: parts.store,
-            pressure: parts.pressure,
+            parts,
             delivered: Arc::default(),
             ready: AtomicUsize::new(0),
             started: Instant::now(),

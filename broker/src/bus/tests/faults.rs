@@ -160,6 +160,29 @@ fn a_worker_that_the_full_window_refused_is_woken_by_anothers_progress() {
 }
 
 #[test]
+fn a_disk_that_takes_long_is_no_fault_and_no_full_log() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let stuck = Arc::<Mutex<()>>::default();
+    let held = stuck.lock().unwrap();
+    let script = counted(&sent, |_, _, _| Fault::Pass);
+    let mut bench = Bench::on_disk(1, &config(8, 100), 1 << 24, script, stuck.clone());
+    bench.send(0).unwrap();
+    let since = Instant::now();
+    bench.drive("time goes by", |b| {
+        assert!(!b.handle.monitor().status().waits_for_room);
+        since.elapsed() > Duration::from_millis(500)
+    });
+    assert_eq!(
+        sent.load(Ordering::Relaxed),
+        1,
+        "waiting for the disk is no fault"
+    );
+    drop(held);
+    bench.drive("it is in the log", |b| b.senders[0].appended() == 1);
+    assert!(bench.stop());
+}
+
+#[test]
 fn large_and_small_chunks_pass_beside_each_other() {
     let mut bench = Bench::new(2, &config(128, 3_600_000), 1 << 28, no_fault());
     // More than the router keeps, in all, and single ones larger than one of its segments.
