@@ -12,6 +12,7 @@
 
 mod clients;
 mod deploy;
+mod foreign;
 mod harness;
 mod hostile;
 mod load;

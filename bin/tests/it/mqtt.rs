@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::args;
 use crate::support::forebay::{Forebay, PLAIN};
-use crate::support::tools::{Subscriber, mosquitto_pub, mosquitto_sub, publish, python};
+use crate::support::tools::{Subscriber, mosquitto_pub, mosquitto_sub, publish};
 use crate::support::wait_for;
 
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
@@ -131,35 +130,6 @@ fn a_will_is_sent_for_a_lost_holder_and_not_for_one_that_left() {
 }
 
 #[test]
-fn a_kept_session_gets_what_was_queued_for_it() {
-    let forebay = Forebay::start(PLAIN);
-    for version in ["4", "5"] {
-        let done = python(
-            "session.py",
-            &args![forebay.mqtt, version, format!("kept-{version}")],
-        );
-        assert_eq!(done.status, Some(0), "{}", done.stderr);
-        let lines: Vec<&str> = done.stdout.lines().collect();
-        let head = [
-            "first session_present False",
-            "granted [2]",
-            "second session_present True",
-        ];
-        assert_eq!(lines[..3], head, "version {version}: {}", done.stdout);
-        // By QoS: a client hands a QoS 2 message on only when it is released, after a later one of QoS 1.
-        for qos in [1, 2] {
-            let prefix = format!("message {qos} ");
-            let got: Vec<&str> = lines
-                .iter()
-                .filter_map(|line| line.strip_prefix(&prefix))
-                .collect();
-            let sent: Vec<String> = (0..10).map(|index| (3 * index + qos).to_string()).collect();
-            assert_eq!(got, sent, "version {version}, QoS {qos}");
-        }
-    }
-}
-
-#[test]
 fn a_client_id_that_connects_again_takes_over() {
     let forebay = Forebay::start(PLAIN);
     for (first, second) in [("mqttv311", "mqttv5"), ("mqttv5", "mqttv31")] {
@@ -249,36 +219,5 @@ fn mosquittos_bridge_flag_in_the_protocol_level_is_taken() {
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(answer, [0x20, 2, 0, 0], "{name} {level:#x}");
-    }
-}
-
-#[test]
-fn paho_over_websocket_does_all_that_it_does_over_tcp() {
-    let forebay = Forebay::start(&PLAIN.replace("[auth]", "transport = \"ws\"\n[auth]"));
-    for version in ["4", "5"] {
-        let done = python(
-            "websocket.py",
-            &args![forebay.mqtt, version, format!("ws-{version}")],
-        );
-        assert_eq!(done.status, Some(0), "{}{}", done.stdout, done.stderr);
-        let expected = [
-            "granted /# [2]",
-            "message /0 0 at 0",
-            "message /1 1 at 1",
-            "message /2 2 at 2",
-            "large True",
-            "granted /kept [2]",
-            "retained True value",
-            "granted /kept [2]",
-            "retained nothing",
-            "will gone",
-            "granted /queued [2]",
-            "session_present True ['0', '1', '2', '3', '4']",
-        ];
-        assert_eq!(
-            done.stdout.lines().collect::<Vec<_>>(),
-            expected,
-            "version {version}"
-        );
     }
 }

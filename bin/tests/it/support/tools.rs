@@ -100,16 +100,21 @@ fn with_port(port: u16, further: &[&str]) -> Vec<String> {
     args
 }
 
+/// Something that `make setup` puts into .cache.
+pub fn cached(path: &str) -> PathBuf {
+    let found = root().join(".cache").join(path);
+    assert!(found.exists(), "no {}: `make setup` makes it", found.display());
+    found
+}
+
+/// The Python that has paho-mqtt.
+pub fn interpreter() -> PathBuf {
+    std::env::var_os("FOREBAY_TEST_PYTHON").map_or_else(|| cached("python/bin/python"), PathBuf::from)
+}
+
 /// Runs a script of bin/tests/clients with the Python that has paho-mqtt.
 pub fn python(script: &str, args: &[String]) -> Finished {
-    let python = std::env::var_os("FOREBAY_TEST_PYTHON")
-        .map_or_else(|| root().join(".cache/python/bin/python"), PathBuf::from);
-    assert!(
-        python.exists(),
-        "no Python in {}: `make setup` makes it",
-        python.display()
-    );
     let mut all = args![root().join("bin/tests/clients").join(script).display()].to_vec();
     all.extend_from_slice(args);
-    process::run(&python.display().to_string(), &all, "", WITHIN)
+    process::run(&interpreter().display().to_string(), &all, "", WITHIN)
 }
