@@ -2,13 +2,14 @@
 //! so that the acknowledgements and pings behind it are still served.
 
 use super::End;
-use crate::codec::{DecodeError, Packet, Version, decode, frame_len};
+use crate::codec::{DecodeError, Packet, Reason, Version, decode, frame_len};
 use crate::session::Violation;
 use crate::worker::{SessionRef, Taken, Worker};
 
 /// Bytes of parked packets at which reading stops.
 const PARKED_BYTES: usize = 64 * 1024;
 
+const CONNECT: u8 = 1;
 const PUBLISH: u8 = 3;
 const DISCONNECT: u8 = 14;
 
@@ -159,6 +160,13 @@ impl Intake {
         version: Version,
         frame: &[u8],
     ) -> Result<Taken, End> {
+        if kind(frame) == CONNECT {
+            // Whatever it says: not what is wrong inside it, for which DISCONNECT may have no reason code.
+            return Err(End::Closed(
+                Reason::ProtocolError,
+                "a second CONNECT [MQTT-3.1.0-2]",
+            ));
+        }
         match decode(version, frame).map_err(refused)? {
             Packet::Publish(publish) => worker.with(|state| state.publish(at, publish)).map_err(violated),
             packet => worker

@@ -325,7 +325,7 @@ fn versions(table: &mut Table) {
         let bytes = frame(0x10, &[head, b"\x02\x00\x3C\x00\x02d7"]);
         table.good("connect of a bridge", version, bytes, Packet::Connect(bridge));
     }
-    let heads: [(&str, &[u8]); 14] = [
+    let heads: [(&str, &[u8]); 16] = [
         ("MQTT level 0", b"\x00\x04MQTT\x00"),
         ("MQTT level 3", b"\x00\x04MQTT\x03"),
         ("MQTT level 6", b"\x00\x04MQTT\x06"),
@@ -340,6 +340,8 @@ fn versions(table: &mut Table) {
         ("a longer name", b"\x00\x05MQTTX\x04"),
         ("a name that is not UTF-8", b"\x00\x04MQT\xFF\x04"),
         ("MQTT-SN's name", b"\x00\x07MQTT-SN\x01"),
+        ("U+0000 behind the name", b"\x00\x05MQTT\x00\x04"),
+        ("a name of 3.1 in capitals", b"\x00\x06MQISDP\x03"),
     ];
     for (name, head) in heads {
         let bytes = frame(0x10, &[head, b"\x02\x00\x3C\x00\x02d7"]);
@@ -483,6 +485,33 @@ fn properties(table: &mut Table) {
     bad("connect with request problem information 2", b"\x17\x02");
     bad("connect with request response information 2", b"\x19\x02");
     bad("connect with authentication data and no method", b"\x16\x00\x01x");
+    let will = |raw: &[u8]| {
+        let payload = [
+            b"\x00\x02d7",
+            &[raw.len() as u8] as &[u8],
+            raw,
+            b"\x00\x01w\x00\x00",
+        ]
+        .concat();
+        bytes(V5, 0x06, &payload)
+    };
+    table.forbidden(
+        "connect with payload format 2 in the will",
+        &[V5],
+        &will(b"\x01\x02"),
+    );
+    for name in [&b"\x08\x00\x03a/#"[..], b"\x08\x00\x01+", b"\x08\x00\x00"] {
+        let text = format!("connect with response topic {name:x?} in the will");
+        table.bad(&text, &[V5], &will(name), Reason::TopicNameInvalid);
+    }
+    for value in [0x02, 0x80, 0xFF] {
+        for (id, name) in [(0x17, "problem"), (0x19, "response")] {
+            let text = format!("connect with request {name} information {value:#x}");
+            if value != 0x02 {
+                table.forbidden(&text, &[V5], &with(&[id, value], b"\x00\x02d7"));
+            }
+        }
+    }
     table.malformed(
         "connect whose properties are cut off",
         &[V5],

@@ -132,6 +132,8 @@ pub(super) fn add(table: &mut Table) {
             let short = raw.get(..raw.len() - 1).unwrap_or_default();
             table.malformed(&format!("{name} cut off in {place:?}"), &[V5], &with(short));
         }
+        texts(table, place, &with);
+        lengths(table, place, first, before, behind);
         for unknown in [
             0x00, 0x04, 0x0A, 0x10, 0x14, 0x1B, 0x1D, 0x20, 0x2B, 0x7F, 0x80, 0xFF,
         ] {
@@ -144,4 +146,86 @@ pub(super) fn add(table: &mut Table) {
             );
         }
     }
+}
+
+/// Properties whose value is text, and of the user property both; binary data may be anything.
+const TEXTS: [(&str, u8, &[Place]); 8] = [
+    ("content type", 0x03, MESSAGE),
+    ("response topic", 0x08, MESSAGE),
+    (
+        "authentication method",
+        0x15,
+        &[Place::Connect, Place::Connack, Place::Auth],
+    ),
+    ("assigned client identifier", 0x12, &[Place::Connack]),
+    ("response information", 0x1A, &[Place::Connack]),
+    ("server reference", 0x1C, &[Place::Connack, Place::Disconnect]),
+    (
+        "reason string",
+        0x1F,
+        &[
+            Place::Connack,
+            Place::Puback,
+            Place::Pubrec,
+            Place::Pubrel,
+            Place::Pubcomp,
+            Place::Suback,
+            Place::Unsuback,
+            Place::Disconnect,
+            Place::Auth,
+        ],
+    ),
+    ("user property", 0x26, &[]),
+];
+
+/// Text with what no string may hold [MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-1.5.7-1].
+fn texts(table: &mut Table, place: Place, with: &dyn Fn(&[u8]) -> Vec<u8>) {
+    let broken: [(&str, &[u8]); 4] = [
+        ("U+0000", b"\x00\x02a\x00"),
+        ("a surrogate", b"\x00\x03\xED\xA0\x80"),
+        ("bytes that are not UTF-8", b"\x00\x02a\xFF"),
+        ("a length behind its end", b"\x00\x09ab"),
+    ];
+    for (name, id, places) in TEXTS {
+        if id == 0x26 {
+            for (fault, text) in broken {
+                let value = [&[id] as &[u8], b"\x00\x01n", text].concat();
+                let first = [&[id] as &[u8], text, b"\x00\x01v"].concat();
+                table.malformed(
+                    &format!("{fault} in the value of a {name} in {place:?}"),
+                    &[V5],
+                    &with(&value),
+                );
+                table.malformed(
+                    &format!("{fault} in the name of a {name} in {place:?}"),
+                    &[V5],
+                    &with(&first),
+                );
+            }
+            table.malformed(
+                &format!("{name} without a value in {place:?}"),
+                &[V5],
+                &with(b"\x26\x00\x01n"),
+            );
+        } else if places.contains(&place) {
+            for (fault, text) in broken {
+                let raw = [&[id] as &[u8], text].concat();
+                table.malformed(&format!("{fault} in the {name} in {place:?}"), &[V5], &with(&raw));
+            }
+        }
+    }
+}
+
+/// A property length that is not the length of the properties.
+fn lengths(table: &mut Table, place: Place, first: u8, before: &[u8], behind: &[u8]) {
+    const ONE: &[u8] = b"\x26\x00\x01a\x00\x01b";
+    let mut bad = |name: &str, length: &[u8]| {
+        let bytes = frame(first, &[before, length, ONE, behind]);
+        table.malformed(&format!("property length {name} in {place:?}"), &[V5], &bytes);
+    };
+    bad("that is overlong", b"\x87\x00");
+    bad("of five bytes", b"\x87\x80\x80\x80\x00");
+    bad("that goes on", b"\xFF\xFF\xFF\xFF");
+    bad("behind the packet's end", b"\x7F");
+    bad("inside a property", b"\x05");
 }

@@ -51,7 +51,7 @@ const GOOD: [&str; 16] = [
     "gerät/+",
 ];
 
-const BAD: [&str; 15] = [
+pub(super) const BAD: [&str; 25] = [
     "",
     "a#",
     "#a",
@@ -67,6 +67,16 @@ const BAD: [&str; 15] = [
     "$share/g/",
     "$share//a",
     "$share/+/a",
+    "$share/#/a",
+    "$share/g#/a",
+    "$share/g+/a",
+    "$share/g/a#",
+    "$share/g/#/a",
+    "$share/g/a+/b",
+    "a/+b",
+    "+#",
+    "#+",
+    "a/##",
 ];
 
 pub(super) fn add(table: &mut Table) {

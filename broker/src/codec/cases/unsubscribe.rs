@@ -27,7 +27,7 @@ pub(super) fn add(table: &mut Table) {
             let name = format!("unsubscribe from {filter}");
             table.good(&name, version, one(version, filter), packet(vec![filter]));
         }
-        for filter in ["", "a#", "#/a", "a+", "$share/g", "$share//a", "$share/g/"] {
+        for filter in super::subscribe::BAD {
             let name = format!("unsubscribe from {filter:?}");
             table.bad(
                 &name,
@@ -52,6 +52,15 @@ pub(super) fn add(table: &mut Table) {
         bad("unsubscribe with half a filter length", b"\x00\x01a\x00");
         bad("unsubscribe with U+0000 in the filter", b"\x00\x02a\x00");
         bad("unsubscribe with a filter that is not UTF-8", b"\x00\x01\xFF");
+        bad(
+            "unsubscribe with a surrogate in the filter",
+            b"\x00\x03\xED\xA0\x80",
+        );
+        bad(
+            "unsubscribe whose second filter is not UTF-8",
+            b"\x00\x01a\x00\x01\x80",
+        );
+        bad("unsubscribe with options as of SUBSCRIBE", b"\x00\x01a\x01");
         table.malformed("unsubscribe without a body", &[version], b"\xA2\x00");
         table.malformed("unsubscribe with half an id", &[version], b"\xA2\x01\x00");
         let zero = frame(
