@@ -60,6 +60,10 @@ pub struct Limits {
     pub max_packet_bytes: usize,
     /// QoS 1 and 2 publishes of one client that may wait for their acknowledgement; told to 5.0 clients.
     pub receive_maximum: u16,
+    /// Topic aliases that a 5.0 client may use; told to it. 0: none.
+    pub topic_alias_maximum: u16,
+    /// Topic aliases that are used towards a 5.0 client, if it takes as many. 0: none.
+    pub topic_alias_maximum_out: u16,
     /// Seconds from accept to a whole CONNECT.
     pub connect_timeout_s: u16,
     /// Greatest keep-alive granted, in seconds; 0: no bound.
@@ -105,6 +109,8 @@ impl Default for Limits {
             max_connections: 1_000_000,
             max_packet_bytes: 1000 * KIB,
             receive_maximum: 1024,
+            topic_alias_maximum: 10,
+            topic_alias_maximum_out: 10,
             connect_timeout_s: 10,
             max_keep_alive_s: 0,
             max_topic_levels: 200,

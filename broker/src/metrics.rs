@@ -212,6 +212,7 @@ pub(crate) struct WorkerMetrics {
     pub dropped_expired: Counter,
     pub dropped_mailbox: Counter,
     dropped_too_large: Counter,
+    dropped_outside: Counter,
     pub chunks: Counter,
     pub ack_seconds: Histogram,
     pub connections: Gauge,
@@ -240,6 +241,7 @@ impl WorkerMetrics {
             dropped_expired: dropped("expired"),
             dropped_mailbox: dropped("mailbox_full"),
             dropped_too_large: dropped("too_large"),
+            dropped_outside: dropped("outside_mount_point"),
             chunks: counter!(CHUNKS),
             ack_seconds: histogram!(ACK_SECONDS),
             connections: gauge!(CONNECTIONS),
@@ -263,6 +265,7 @@ impl WorkerMetrics {
             self.dropped_too_large.increment(u64::from(drops.too_large));
             self.dropped_expired.increment(u64::from(drops.expired));
             self.dropped_qos0.increment(u64::from(drops.qos0));
+            self.dropped_outside.increment(u64::from(drops.outside));
         }
     }
 

@@ -7,10 +7,14 @@
     clippy::indexing_slicing
 )]
 
+#[path = "front/aliases.rs"]
+mod aliases;
 #[path = "front/full.rs"]
 mod full;
 #[path = "front/kept.rs"]
 mod kept;
+#[path = "front/mount.rs"]
+mod mount;
 #[path = "front/support.rs"]
 mod support;
 

@@ -133,10 +133,6 @@ fn read_listener(
     auth: Option<bool>,
     notices: &mut Vec<String>,
 ) -> Option<ListenerConfig> {
-    section.not_built(
-        "mount_point",
-        "leave it out and let the clients use their whole topics",
-    );
     let tls = section.section("tls");
     for key in ["cert", "key", "client_ca", "client_cert", "crl"] {
         tls.not_built(key, TLS_HINT);
@@ -181,6 +177,7 @@ fn read_listener(
         allow_anonymous,
         loopback_only,
         versions: versions.unwrap_or(Versions::NONE),
+        mount_point: section.optional_text("mount_point").map(Into::into),
         max_connections,
         max_connect_rate_per_address,
     })
@@ -244,14 +241,12 @@ fn read_transport(section: &Section<'_>) -> TransportConfig {
 fn read_limits(root: &Section<'_>) -> Limits {
     let limits = root.section("limits");
     let session = root.section("session");
-    limits.not_built(
-        "topic_alias_maximum",
-        "leave it out: clients are told 0 and send whole topics",
-    );
     Limits {
         max_connections: limits.integer("max_connections", 1..=ANY),
         max_packet_bytes: limits.bytes("max_packet_bytes"),
         receive_maximum: limits.integer("receive_maximum", 1..=65_535),
+        topic_alias_maximum: limits.integer("topic_alias_maximum", 0..=65_535),
+        topic_alias_maximum_out: limits.integer("topic_alias_maximum_out", 0..=65_535),
         connect_timeout_s: limits.integer("connect_timeout_s", 1..=3600),
         max_keep_alive_s: limits.integer("max_keep_alive_s", 0..=65_535),
         max_topic_levels: limits.integer("max_topic_levels", 1..=65_535),

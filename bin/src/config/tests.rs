@@ -191,14 +191,6 @@ fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
             "[[listener]]\n[listener.tls]\ncert = \"x\"",
             "[[listener]]\n[listener.tls]\nclient_cert = \"none\"",
         ),
-        (
-            "[[listener]]\nmount_point = \"a\"",
-            "[[listener]]\nmount_point = \"\"",
-        ),
-        (
-            "[limits]\ntopic_alias_maximum = 3",
-            "[limits]\ntopic_alias_maximum = 0",
-        ),
         ("[admin]\ntoken_file = \"x\"", "[admin]\ntoken_file = \"\""),
     ] {
         let found = faults(on);
@@ -417,7 +409,8 @@ fn what_a_listener_can_not_be_is_a_fault_at_its_line() {
         ("versions = []", "at least one"),
         ("versions = [\"4\"]", "\"3.1.1\""),
         ("max_connections = -1", "an integer from 0"),
-        ("mount_point = \"a/\"", "not built yet"),
+        ("mount_point = \"a/#\"", "must be the beginning of a topic"),
+        ("mount_point = \"$SYS/\"", "must be the beginning of a topic"),
     ];
     for (line, expected) in cases {
         let faults = faults(&format!("[[listener]]\n{line}\n"));

@@ -214,11 +214,10 @@ pub const KEYS: &[Key] = &[
     carried(Global, "max_queued_bytes", "limits.max_queued_bytes"),
     carried(Global, "max_queued_messages", "limits.max_queued_messages"),
     carried(Listener, "max_topic_alias", "limits.topic_alias_maximum"),
-    left(
+    carried(
         Listener,
         "max_topic_alias_broker",
-        "topic aliases to clients are not bounded here",
-        "leave it out: clients say how many they take",
+        "limits.topic_alias_maximum_out",
     ),
     left(
         Global,

@@ -215,8 +215,13 @@ fn limits(conf: &Conf, notes: &mut Vec<Note>) -> Block {
     {
         block.set("max_connections", &setting.value, Some(&setting.origin));
     }
-    if let Some(setting) = listeners.iter().find_map(|one| one.get("max_topic_alias")) {
-        block.set("topic_alias_maximum", &setting.value, Some(&setting.origin));
+    for (key, to) in [
+        ("max_topic_alias", "topic_alias_maximum"),
+        ("max_topic_alias_broker", "topic_alias_maximum_out"),
+    ] {
+        if let Some(setting) = listeners.iter().find_map(|one| one.get(key)) {
+            block.set(to, &setting.value, Some(&setting.origin));
+        }
     }
     if let Some(setting) = conf
         .get("retain_available")

@@ -71,7 +71,7 @@ fn the_sample_with_everything_is_carried_over() {
         "#acl_file = \"/etc/mosquitto/acl\"",
         "#cert = \"/etc/mosquitto/certs/server.crt\"",
         "#client_cert = \"required\"",
-        "#mount_point = \"site1/\"",
+        "\nmount_point = \"site1/\"",
         "#filter = \"site/sensors/#\"",
         "#topic = \"site.sensors\"",
     ] {

@@ -498,6 +498,11 @@ impl PropertiesBuf {
         property.write(&mut self.0)
     }
 
+    /// Appends all of them.
+    pub fn extend(&mut self, properties: Properties<'_>) {
+        self.0.extend_from_slice(properties.raw);
+    }
+
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
         self.0.clear();

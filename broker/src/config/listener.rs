@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use crate::codec::Version;
+use crate::codec::{Version, topic};
 
 /// Where a listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +148,8 @@ pub struct ListenerConfig {
     pub loopback_only: bool,
     /// Protocol versions that are taken.
     pub versions: Versions,
+    /// Stands before every topic of its clients, which do not see it: the rest of the broker knows the whole topic.
+    pub mount_point: Option<Arc<str>>,
     /// Connections of this listener at a time, within [`super::Limits::max_connections`]; 0: no bound of its own.
     pub max_connections: usize,
     /// Connections that one address may open within a second; 0: no bound. An IPv6 address counts by its /64.
@@ -165,10 +168,16 @@ impl Default for ListenerConfig {
             allow_anonymous: true,
             loopback_only: true,
             versions: Versions::ALL,
+            mount_point: None,
             max_connections: 0,
             max_connect_rate_per_address: 0,
         }
     }
+}
+
+/// What begins with `$` is the broker's own; a shared subscription's name is no topic.
+fn is_mount_point(mount: &str) -> bool {
+    mount.len() <= 1024 && !mount.starts_with('$') && topic::check_name(mount).is_ok()
 }
 
 impl ListenerConfig {
@@ -193,6 +202,14 @@ impl ListenerConfig {
                 ),
             );
         }
+        let mount = self.mount_point.as_deref();
+        check(
+            mount.is_none_or(|mount| is_mount_point(mount)),
+            &key(
+                "mount_point",
+                "must be the beginning of a topic: without `#` and `+`, not beginning with `$`, of at most 1024 bytes",
+            ),
+        );
         check(
             self.versions != Versions::NONE,
             &key("versions", "must name at least one"),

@@ -20,7 +20,7 @@ use crate::codec::{
 use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
-use crate::session::asked_expiry_s;
+use crate::session::{asked_expiry_s, fits_mount};
 use crate::worker::Worker;
 
 /// First byte of CONNECT: its flags are reserved and 0.
@@ -76,7 +76,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         Next::Join { principal, client_id } => {
             let assigned = client_id.is_some();
             let client_id = client_id.as_deref().unwrap_or(packet.client_id);
-            let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned));
+            let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned, listener));
             let version = packet.version;
             read.drain(..len);
             let intake = Intake::new(read);
@@ -159,6 +159,14 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
         .home_of(assigned.as_deref().unwrap_or(connect.client_id));
     if home != worker.id {
         return Next::Home(home);
+    }
+    let mount = listener.mount_point.as_deref();
+    if connect
+        .will
+        .as_ref()
+        .is_some_and(|will| !fits_mount(mount, will.topic))
+    {
+        return Next::Refuse(connect.version, Reason::TopicNameInvalid);
     }
     if connect.will.is_some() && !worker.with(|state| state.takes_wills()) {
         return Next::Refuse(connect.version, Reason::ServerBusy);

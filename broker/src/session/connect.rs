@@ -29,7 +29,12 @@ impl Session {
         self.phase = Phase::Attached;
         self.control.clear();
         self.forget_answers();
-        self.will = connect.will.as_ref().map(|will| Box::new(WillMessage::new(will)));
+        let mount = granted.mount.as_deref();
+        let will = connect.will.as_ref();
+        self.will = will.map(|will| Box::new(WillMessage::new(will, mount)));
+        let aliases = properties.topic_alias_maximum().unwrap_or(0);
+        let aliases = aliases.min(self.limits.topic_alias_maximum_out);
+        self.rename(granted.mount.clone(), aliases);
         self.client_max_packet = properties.maximum_packet_size().unwrap_or(u32::MAX);
         self.client_receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
         let asked_expiry_s = asked_expiry_s(connect);
@@ -57,6 +62,9 @@ impl Session {
                 properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
             }
             properties.push(Property::MaximumPacketSize(self.limits.max_packet_bytes));
+            if self.limits.topic_alias_maximum > 0 {
+                properties.push(Property::TopicAliasMaximum(self.limits.topic_alias_maximum));
+            }
             if let Some(id) = &granted.assigned_client_id {
                 properties.push(Property::AssignedClientIdentifier(id));
             }
@@ -96,12 +104,13 @@ impl Session {
         self.phase = Phase::Detached;
         self.control = Vec::new();
         self.forget_answers();
+        self.rename(None, 0);
         self.timers.detach(now_ms, 0, self.expiry_s);
         let dropped = self.outbound.drop_qos0();
-        self.drops.qos0 = self
-            .drops
-            .qos0
-            .saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
+        if dropped > 0 {
+            let count = &mut self.drops().qos0;
+            *count = count.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
+        }
         let will = self.will.take().map(|will| *will);
         match how {
             Detach::Clean => None,

@@ -1,5 +1,7 @@
 //! What goes into a session and what comes out of it, as plain values.
 
+use std::sync::Arc;
+
 use crate::codec::{PacketId, Publish, Reason, Subscribe, Unsubscribe};
 use crate::config::Limits;
 
@@ -20,6 +22,10 @@ pub struct SessionLimits {
     pub max_queued_bytes: u32,
     /// Greatest packet taken; told to 5.0 clients.
     pub max_packet_bytes: u32,
+    /// Topic aliases that the client may use; told to 5.0 clients.
+    pub topic_alias_maximum: u16,
+    /// Topic aliases that are used towards the client, if it takes as many.
+    pub topic_alias_maximum_out: u16,
     /// There is a store, which wants to know what becomes of messages for kept sessions.
     pub tells_store: bool,
 }
@@ -38,6 +44,8 @@ impl From<&Limits> for SessionLimits {
             max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
             max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),
             max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),
+            topic_alias_maximum: limits.topic_alias_maximum,
+            topic_alias_maximum_out: limits.topic_alias_maximum_out,
             tells_store: false,
         }
     }
@@ -65,6 +73,8 @@ pub struct Attach {
     pub assigned_client_id: Option<Box<str>>,
     /// Seconds for which the session may outlive its connection at most; `u32::MAX`: for ever.
     pub max_session_expiry_s: u32,
+    /// What stands before every topic of its clients on this listener.
+    pub mount: Option<Arc<str>>,
 }
 
 /// How a connection ends.
@@ -161,6 +171,8 @@ pub struct Drops {
     pub expired: u32,
     /// QoS 0, when the connection ended before they were sent.
     pub qos0: u32,
+    /// Outside the mount point of the listener to which the client has come back.
+    pub outside: u32,
 }
 
 /// Which deadline has come.

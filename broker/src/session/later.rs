@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::Session;
-use super::event::Ticket;
+use super::event::{Drops, Ticket};
+use super::names::Names;
 use super::transmit::ack;
 use crate::codec::{Packet, PacketId, Properties, Reason, Suback, encode};
 use crate::store::StoreEvent;
@@ -54,11 +55,18 @@ pub(super) struct Aside {
     pub later: Later,
     /// What the store is to be told.
     pub events: Vec<StoreEvent>,
+    /// What topics are called on this connection.
+    pub names: Names,
+    /// Messages that were given up, and not counted yet.
+    pub drops: Drops,
 }
 
 impl Aside {
     pub fn is_empty(&self) -> bool {
-        self.later.answers.is_empty() && self.events.is_empty()
+        self.later.answers.is_empty()
+            && self.events.is_empty()
+            && self.names.is_empty()
+            && self.drops == Drops::default()
     }
 }
 

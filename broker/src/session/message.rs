@@ -105,9 +105,10 @@ pub struct WillMessage {
 }
 
 impl WillMessage {
-    pub(super) fn new(will: &Will<'_>) -> Self {
+    /// The will of a CONNECT, behind the mount point of its listener.
+    pub(super) fn new(will: &Will<'_>, mount: Option<&str>) -> Self {
         Self {
-            topic: will.topic.into(),
+            topic: [mount.unwrap_or_default(), will.topic].concat().into(),
             payload: will.payload.into(),
             properties: keep(will.properties, |property| {
                 !matches!(property, Property::WillDelayInterval(_))

@@ -12,6 +12,7 @@ mod inbound;
 mod inflight;
 mod later;
 mod message;
+mod names;
 mod outbound;
 mod receive;
 mod restore;
@@ -29,6 +30,8 @@ pub use event::{
 };
 pub(crate) use message::OVERHEAD_BYTES as MESSAGE_OVERHEAD_BYTES;
 pub use message::{Message, WillMessage};
+pub use names::Whole;
+pub(crate) use names::fits_mount;
 pub use receive::fingerprint;
 pub use restore::{Restart, id_jump};
 
@@ -48,7 +51,7 @@ use timer::{Timer, Timers};
 #[derive(Debug)]
 pub struct Session {
     client_id: Arc<str>,
-    limits: SessionLimits,
+    limits: Arc<SessionLimits>,
     timers: Timers,
     inbound: Inbound,
     outbound: Outbound,
@@ -58,7 +61,6 @@ pub struct Session {
     /// Encoded control packets that wait for the next transmit.
     control: Vec<u8>,
     aside: Option<Box<Aside>>,
-    drops: Drops,
     /// Seconds for which it outlives its connection.
     expiry_s: u32,
     /// What it may be set to.
@@ -76,10 +78,10 @@ pub struct Session {
 
 impl Session {
     /// A session that no client has joined yet.
-    pub fn new(client_id: Arc<str>, limits: SessionLimits) -> Self {
+    pub fn new(client_id: Arc<str>, limits: impl Into<Arc<SessionLimits>>) -> Self {
         Self {
             client_id,
-            limits,
+            limits: limits.into(),
             timers: Timers::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
@@ -88,7 +90,6 @@ impl Session {
             will: None,
             control: Vec::new(),
             aside: None,
-            drops: Drops::default(),
             expiry_s: 0,
             max_expiry_s: 0,
             client_max_packet: u32::MAX,
@@ -195,7 +196,7 @@ impl Session {
         if asked.filter.starts_with("$share/") {
             return refused(Reason::SharedSubscriptionsNotSupported);
         }
-        if !self.is_flat(asked.filter) {
+        if !self.is_flat(asked.filter) || asked.filter.len() > usize::from(u16::MAX) {
             return refused(Reason::TopicFilterInvalid);
         }
         if !self
@@ -285,6 +286,11 @@ impl Session {
                 None
             }
         }
+    }
+
+    #[cfg(test)]
+    fn has_aside(&self) -> bool {
+        self.aside.is_some()
     }
 
     fn shrink(&mut self) {

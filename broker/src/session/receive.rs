@@ -45,6 +45,11 @@ impl Session {
 
     fn publish<'a>(&mut self, publish: Publish<'a>) -> Result<Request<'a>, Violation> {
         self.check_publish(&publish)?;
+        let fingerprint = match publish.qos {
+            QoS::AtMostOnce => 0,
+            _ => fingerprint(self.topic_of(&publish)?, publish.payload),
+        };
+        self.learn_alias(&publish);
         let ticket = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => None,
             (_, None) => return Err(Violation::protocol("PUBLISH without a packet id [MQTT-2.2.1-2]")),
@@ -56,12 +61,7 @@ impl Session {
                         "more publishes under way than Receive Maximum [MQTT-3.3.4-9]",
                     ));
                 }
-                match self.inbound.arrive(
-                    packet_id,
-                    qos,
-                    publish.dup,
-                    fingerprint(publish.topic, publish.payload),
-                ) {
+                match self.inbound.arrive(packet_id, qos, publish.dup, fingerprint) {
                     Arrival::New(ticket) => Some(ticket),
                     Arrival::Known => return Ok(Request::None),
                 }
@@ -71,17 +71,7 @@ impl Session {
     }
 
     fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Violation> {
-        if publish.properties.topic_alias().is_some() {
-            return Err(Violation::new(
-                Reason::TopicAliasInvalid,
-                "a topic alias above Topic Alias Maximum, which is 0 [MQTT-3.3.2-9]",
-            ));
-        }
-        if publish.topic.is_empty() {
-            return Err(Violation::protocol(
-                "PUBLISH without topic and topic alias [MQTT-3.3.2-8]",
-            ));
-        }
+        self.topic_of(publish)?;
         if publish.properties.subscription_ids().next().is_some() {
             return Err(Violation::protocol(
                 "a subscription identifier from a client [MQTT-3.3.4-6]",

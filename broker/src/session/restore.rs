@@ -1,5 +1,7 @@
 //! A kept session as it is after a restart: without a connection, with all that was kept of it.
 
+use std::sync::Arc;
+
 use super::Session;
 use super::event::{SessionLimits, Ticket};
 use super::inflight::Inflight;
@@ -33,7 +35,11 @@ pub fn id_jump(epoch: u64) -> u16 {
 impl Session {
     /// The session that was kept. Returned with it: which tickets are to be [`settle`](Session::settle)d once the sink
     /// is done with which sequence of the log.
-    pub fn restore(kept: KeptSession, limits: SessionLimits, restart: Restart) -> (Self, Vec<(Ticket, u64)>) {
+    pub fn restore(
+        kept: KeptSession,
+        limits: impl Into<Arc<SessionLimits>>,
+        restart: Restart,
+    ) -> (Self, Vec<(Ticket, u64)>) {
         let mut session = Self::new(kept.client_id, limits);
         session.version = Version::from_level(kept.level).unwrap_or(Version::V311);
         session.expiry_s = kept.expiry_s;

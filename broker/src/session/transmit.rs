@@ -4,6 +4,7 @@
 use super::Session;
 use super::event::Drops;
 use super::inflight::Sent;
+use super::names::{Alias, Names};
 use super::outbound::Queued;
 use super::state::Phase;
 use crate::codec::{
@@ -29,6 +30,8 @@ pub(super) fn ack(packet_id: PacketId, reason: Reason) -> Ack<'static> {
 enum Put {
     Done,
     TooLarge,
+    /// Its topic lies outside the client's mount point.
+    Outside,
 }
 
 /// Appends `packet` unless it is larger than the client takes [MQTT-3.1.2-24].
@@ -41,47 +44,94 @@ fn put(version: Version, most: u32, packet: &Packet<'_>, out: &mut Vec<u8>) -> P
     Put::TooLarge
 }
 
-/// Appends the PUBLISH of `queued`.
-fn put_publish(
+/// To whom and when a PUBLISH is written.
+struct To<'a> {
     now_ms: u64,
     version: Version,
     most: u32,
-    queued: &Queued,
-    sent_as: Option<(PacketId, bool)>,
-    out: &mut Vec<u8>,
-) -> Put {
-    let message = &*queued.message;
-    let mut changed = PropertiesBuf::default();
-    let properties = match version {
-        Version::V5 if !queued.ids.is_empty() || message.expires_at_ms.is_some() => {
-            rewrite(now_ms, queued, &mut changed);
-            changed.as_properties()
-        }
-        Version::V5 => message.properties(),
-        Version::V31 | Version::V311 => Properties::EMPTY,
-    };
-    let publish = Publish {
-        dup: sent_as.is_some_and(|(_, dup)| dup),
-        qos: queued.qos,
-        retain: queued.retain,
-        topic: &message.topic,
-        packet_id: sent_as.map(|(packet_id, _)| packet_id),
-        payload: &message.payload,
-        properties,
-    };
-    put(version, most, &Packet::Publish(publish), out)
+    names: Option<&'a mut Names>,
+    /// Room for properties that are not the message's own.
+    room: &'a mut PropertiesBuf,
 }
 
-/// The message's properties with what is left of its expiry [MQTT-3.3.2-6] and the identifiers of the subscriptions
-/// that it is sent for [MQTT-3.3.4-3].
-fn rewrite(now_ms: u64, queued: &Queued, into: &mut PropertiesBuf) {
-    for property in queued.message.properties().iter() {
-        into.push(match property {
-            Property::MessageExpiryInterval(was) => {
-                Property::MessageExpiryInterval(queued.message.expires_in_s(now_ms).unwrap_or(was))
+impl To<'_> {
+    /// Appends the PUBLISH of `queued`.
+    fn put(&mut self, queued: &Queued, sent_as: Option<(PacketId, bool)>, out: &mut Vec<u8>) -> Put {
+        let whole = &*queued.message.topic;
+        let topic = match &self.names {
+            Some(names) => names.unmounted(whole),
+            None => Some(whole),
+        };
+        let Some(topic) = topic else {
+            return Put::Outside;
+        };
+        let alias = self
+            .names
+            .as_ref()
+            .map_or(Alias::None, |names| names.alias(topic));
+        let mut put = self.put_as(queued, topic, alias, sent_as, out);
+        if let Alias::New(number) = alias {
+            match (put, &mut self.names) {
+                (Put::Done, Some(names)) => names.assign(topic, number),
+                // The number itself may be what it is too large by.
+                _ => put = self.put_as(queued, topic, Alias::None, sent_as, out),
             }
-            other => other,
-        });
+        }
+        put
+    }
+
+    fn put_as(
+        &mut self,
+        queued: &Queued,
+        topic: &str,
+        alias: Alias,
+        sent_as: Option<(PacketId, bool)>,
+        out: &mut Vec<u8>,
+    ) -> Put {
+        let message = &*queued.message;
+        let own = queued.ids.is_empty() && message.expires_at_ms.is_none() && alias == Alias::None;
+        let properties = match self.version {
+            Version::V5 if own => message.properties(),
+            Version::V5 => {
+                rewrite(self.now_ms, queued, alias, self.room);
+                self.room.as_properties()
+            }
+            Version::V31 | Version::V311 => Properties::EMPTY,
+        };
+        let publish = Publish {
+            dup: sent_as.is_some_and(|(_, dup)| dup),
+            qos: queued.qos,
+            retain: queued.retain,
+            topic: match alias {
+                Alias::None | Alias::New(_) => topic,
+                Alias::Known(_) => "",
+            },
+            packet_id: sent_as.map(|(packet_id, _)| packet_id),
+            payload: &message.payload,
+            properties,
+        };
+        put(self.version, self.most, &Packet::Publish(publish), out)
+    }
+}
+
+/// The message's properties with what is left of its expiry [MQTT-3.3.2-6], the identifiers of the subscriptions that
+/// it is sent for [MQTT-3.3.4-3], and the number of its topic.
+fn rewrite(now_ms: u64, queued: &Queued, alias: Alias, into: &mut PropertiesBuf) {
+    into.clear();
+    let properties = queued.message.properties();
+    match queued.message.expires_in_s(now_ms) {
+        None => into.extend(properties),
+        Some(left_s) => {
+            for property in properties.iter() {
+                into.push(match property {
+                    Property::MessageExpiryInterval(_) => Property::MessageExpiryInterval(left_s),
+                    other => other,
+                });
+            }
+        }
+    }
+    if let Alias::New(number) | Alias::Known(number) = alias {
+        into.push(Property::TopicAlias(number));
     }
     for id in &queued.ids {
         into.push(Property::SubscriptionIdentifier(*id));
@@ -160,6 +210,7 @@ impl Session {
     /// What an earlier connection left unacknowledged, in its order [MQTT-4.4.0-1].
     fn put_again(&mut self, now_ms: u64, out: &mut Vec<u8>, soft_limit: usize) {
         let window = self.window();
+        let mut room = PropertiesBuf::new();
         while out.len() < soft_limit {
             let Some(inflight) = self.inflight.as_mut().filter(|i| i.has_room(window)) else {
                 return;
@@ -167,23 +218,22 @@ impl Session {
             let Some(Sent { packet_id, message }) = inflight.next_again() else {
                 return;
             };
-            let sent_as = Some((*packet_id, true));
-            match put_publish(
+            let mut to = To {
                 now_ms,
-                self.version,
-                self.client_max_packet,
-                message,
-                sent_as,
-                out,
-            ) {
-                Put::Done => inflight.sent_again(),
-                Put::TooLarge => {
-                    let dropped = inflight.drop_again();
-                    self.drops.too_large = self.drops.too_large.saturating_add(1);
-                    if let Some(dropped) = dropped {
-                        self.tell_done(dropped.message.message.origin, Some(dropped.packet_id));
-                    }
-                }
+                version: self.version,
+                most: self.client_max_packet,
+                names: self.aside.as_deref_mut().map(|aside| &mut aside.names),
+                room: &mut room,
+            };
+            let put = to.put(message, Some((*packet_id, true)), out);
+            if put == Put::Done {
+                inflight.sent_again();
+                continue;
+            }
+            let dropped = inflight.drop_again();
+            self.count_unsent(put);
+            if let Some(dropped) = dropped {
+                self.tell_done(dropped.message.message.origin, Some(dropped.packet_id));
             }
         }
     }
@@ -192,11 +242,13 @@ impl Session {
         if self.inflight.as_ref().is_some_and(|i| i.next_again().is_some()) {
             return;
         }
+        let mut room = PropertiesBuf::new();
         while out.len() < soft_limit && self.next_is_sendable() {
             let Some(queued) = self.outbound.pop() else { return };
             self.taken_from_queue();
             if queued.message.is_expired(now_ms) {
-                self.drops.expired = self.drops.expired.saturating_add(1);
+                let count = &mut self.drops().expired;
+                *count = count.saturating_add(1);
                 self.give_up(&queued);
                 continue;
             }
@@ -204,26 +256,33 @@ impl Session {
                 QoS::AtMostOnce => None,
                 _ => Some(self.inflight.get_or_insert_default().free_id()),
             };
-            let sent_as = packet_id.map(|packet_id| (packet_id, false));
-            match put_publish(
+            let mut to = To {
                 now_ms,
-                self.version,
-                self.client_max_packet,
-                &queued,
-                sent_as,
-                out,
-            ) {
-                Put::TooLarge => {
-                    self.drops.too_large = self.drops.too_large.saturating_add(1);
-                    self.give_up(&queued);
-                }
+                version: self.version,
+                most: self.client_max_packet,
+                names: self.aside.as_deref_mut().map(|aside| &mut aside.names),
+                room: &mut room,
+            };
+            match to.put(&queued, packet_id.map(|packet_id| (packet_id, false)), out) {
                 Put::Done => {
                     if let Some(packet_id) = packet_id {
                         self.sent(packet_id, queued);
                     }
                 }
+                unsent => {
+                    self.count_unsent(unsent);
+                    self.give_up(&queued);
+                }
             }
         }
+    }
+
+    fn count_unsent(&mut self, put: Put) {
+        let count = match put {
+            Put::Outside => &mut self.drops().outside,
+            Put::TooLarge | Put::Done => &mut self.drops().too_large,
+        };
+        *count = count.saturating_add(1);
     }
 
     /// `queued` was sent for the first time and is to be acknowledged.
@@ -249,6 +308,11 @@ impl Session {
 
     /// Messages that were given up after they had been queued, since the last call.
     pub fn take_drops(&mut self) -> Drops {
-        std::mem::take(&mut self.drops)
+        let aside = self.aside.as_mut();
+        aside.map_or_else(Drops::default, |aside| std::mem::take(&mut aside.drops))
+    }
+
+    pub(super) fn drops(&mut self) -> &mut Drops {
+        &mut self.aside.get_or_insert_default().drops
     }
 }

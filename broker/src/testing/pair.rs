@@ -31,6 +31,8 @@ pub struct Pair {
     /// Answers wait for [`Pair::sync`] until their records are durable.
     pub slow_log: bool,
     pub answers: Vec<Ticket>,
+    /// What the listener puts before every topic.
+    pub mount: Option<Arc<str>>,
     /// Restarts so far: each jumps further.
     restarts: u16,
 }
@@ -136,6 +138,7 @@ impl Pair {
             limits,
             slow_log: false,
             answers: Vec::new(),
+            mount: None,
             restarts: 0,
         }
     }
@@ -157,6 +160,7 @@ impl Pair {
             keep_alive_s: connect.keep_alive_s,
             assigned_client_id: None,
             max_session_expiry_s: 3_600,
+            mount: self.mount.clone(),
         };
         self.session.attach(self.now_ms, &connect, granted);
     }
@@ -304,6 +308,9 @@ fn line(packet: &Packet<'_>) -> String {
 
 fn publish_line(p: &Publish<'_>) -> String {
     let mut line = format!("PUBLISH {} {}", p.qos as u8, String::from_utf8_lossy(p.payload));
+    if p.topic != "t" {
+        line += &format!(" @{}", p.topic);
+    }
     if let Some(id) = p.packet_id {
         line += &format!(" #{id}");
     }
@@ -312,6 +319,9 @@ fn publish_line(p: &Publish<'_>) -> String {
     }
     if let Some(s) = p.properties.message_expiry_s() {
         line += &format!(" expiry={s}");
+    }
+    if let Some(alias) = p.properties.topic_alias() {
+        line += &format!(" alias={alias}");
     }
     for id in p.properties.subscription_ids() {
         line += &format!(" sub={id}");

@@ -10,7 +10,7 @@ use crate::auth::Principal;
 use crate::codec::{Connect, Reason};
 use crate::hub::SubscriberId;
 use crate::record::{Change, Open};
-use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind, WillMessage};
+use crate::session::{Attach, Detach, Session, TimeoutKind, WillMessage};
 
 /// Sessions that one tick looks at: after a restart very many may have outlived their time.
 const FIRE_AT_ONCE: usize = 10_000;
@@ -24,13 +24,14 @@ pub(crate) struct Attached {
 
 impl State {
     /// Joins a connection to the session of its client id [MQTT-3.1.2-4 to 6, MQTT-3.1.4-2, MQTT-3.1.4-3].
-    /// `assigned` says that the client id was chosen here.
+    /// `assigned` says that the client id was chosen here, `listener` is the index of the listener it came to.
     pub fn attach(
         &mut self,
         connect: &Connect<'_>,
         client_id: &str,
         principal: Principal,
         assigned: bool,
+        listener: usize,
     ) -> Attached {
         let before = self.take_over(client_id);
         let (at, session_present) = match before {
@@ -42,7 +43,9 @@ impl State {
             None => (self.insert(client_id), false),
         };
         let kick = Rc::new(Cell::new(None));
-        let attach = self.attach_options(connect, client_id, session_present, assigned);
+        let mut attach = self.attach_options(connect, client_id, session_present, assigned);
+        let config = self.shared.config.listeners.get(listener);
+        attach.mount = config.and_then(|listener| listener.mount_point.clone());
         let now_ms = self.now_ms;
         if let Some(slot) = self.slot(at) {
             slot.username = principal.username.map(Into::into);
@@ -101,6 +104,7 @@ impl State {
             keep_alive_s: granted,
             assigned_client_id: assigned.then(|| client_id.into()),
             max_session_expiry_s: limits.max_session_expiry_s,
+            mount: None,
         }
     }
 
@@ -126,7 +130,7 @@ impl State {
 
     fn insert(&mut self, client_id: &str) -> SessionRef {
         let client_id: Arc<str> = client_id.into();
-        let session = Session::new(client_id.clone(), self.session_limits());
+        let session = Session::new(client_id.clone(), self.session_limits.clone());
         self.insert_slot(client_id, |generation| Slot::new(generation, session))
     }
 
@@ -136,13 +140,6 @@ impl State {
         let slot = self.slots.insert(slot(generation)) as u32;
         self.registry.insert(client_id, slot);
         SessionRef { slot, generation }
-    }
-
-    pub(super) fn session_limits(&self) -> SessionLimits {
-        SessionLimits {
-            tells_store: self.shared.store.is_some(),
-            ..SessionLimits::from(&self.shared.config.limits)
-        }
     }
 
     /// The connection of session `at` is gone.

@@ -52,6 +52,10 @@ impl State {
             let version = self.slot(at).map(|slot| slot.session.version());
             match publish.qos {
                 QoS::AtMostOnce if config.drop_qos0 => {
+                    let now_ms = self.now_ms;
+                    if let Some(slot) = self.slot(at) {
+                        slot.session.handle_packet(now_ms, Packet::Publish(publish))?; // it may number a topic
+                    }
                     self.metrics.publishes_dropped.increment(1);
                     return Ok(Taken::Yes);
                 }

@@ -10,7 +10,7 @@ use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
 use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
-use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation};
+use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation, Whole};
 
 /// What became of a PUBLISH that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub(super) struct From<'a> {
 impl State {
     /// Takes a PUBLISH of session `at`, if there is room for it. The decision falls before anything is changed.
     pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+        let mut room = std::mem::take(&mut self.whole);
+        let taken = self.publish_whole(at, publish, &mut room);
+        self.whole = room;
+        taken
+    }
+
+    /// `room`: for the topic and properties that are not as they came.
+    fn publish_whole(
+        &mut self,
+        at: SessionRef,
+        publish: Publish<'_>,
+        room: &mut Whole,
+    ) -> Result<Taken, Violation> {
         let shared = self.shared.clone();
         if self.waits_behind_backlog(at) {
             return self.no_room(at, publish, false);
@@ -38,22 +51,18 @@ impl State {
         let Some(slot) = self.slot(at) else {
             return Ok(Taken::Yes);
         };
+        let whole = slot.session.resolve(publish.clone(), room)?;
         if publish.qos != QoS::AtMostOnce && !slot.session.can_take_publish() {
             return Ok(Taken::Held); // settling wakes the connection
         }
-        let class = slot.class(&shared, publish.topic).clone();
+        let class = slot.class(&shared, whole.topic).clone();
         if !shared.classify.is_open(&class) {
             if !std::mem::replace(&mut slot.in_line, true) {
                 self.gated.push(at);
             }
             return Ok(Taken::Held);
         }
-        let bytes = record_bytes(
-            slot.session.client_id(),
-            slot.username.as_deref(),
-            &class,
-            &publish,
-        );
+        let bytes = record_bytes(slot.session.client_id(), slot.username.as_deref(), &class, &whole);
         if !self.is_within_share(at, bytes) {
             return self.no_room(at, publish, true);
         }
@@ -65,7 +74,7 @@ impl State {
             return Ok(Taken::Yes);
         };
         let request = slot.session.handle_packet(now_ms, Packet::Publish(publish))?;
-        let Request::Publish { ticket, publish } = request else {
+        let Request::Publish { ticket, .. } = request else {
             slot.wake();
             return Ok(Taken::Yes);
         };
@@ -80,7 +89,7 @@ impl State {
                 generation: at.generation,
             }),
         };
-        let index = self.accept(&from, &class, &publish);
+        let index = self.accept(&from, &class, &whole);
         self.count_share(at, bytes);
         if let (Some(ticket), Some(index)) = (ticket, index) {
             self.owed.push(Owed {

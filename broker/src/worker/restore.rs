@@ -107,7 +107,7 @@ impl State {
             away_ms,
             id_jump: id_jump(self.shared.epoch),
         };
-        let (session, unsure) = Session::restore(kept, self.session_limits(), restart);
+        let (session, unsure) = Session::restore(kept, self.session_limits.clone(), restart);
         let at = self.insert_slot(client_id, |generation| Slot {
             username,
             stored: true,

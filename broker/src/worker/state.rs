@@ -22,7 +22,7 @@ use crate::codec::Reason;
 use crate::hub::registry::Registry;
 use crate::hub::{HubReader, Match};
 use crate::metrics::WorkerMetrics;
-use crate::session::Session;
+use crate::session::{Session, SessionLimits, Whole};
 use crate::store::StoreEvent;
 
 /// The timers look no further ahead: what a session leaves in them when its deadline moves is gone after this time.
@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(super) now_ms: u64,
     /// Milliseconds since 1970, as of this turn.
     pub(super) wall_ms: u64,
+    /// The bounds of each session.
+    pub(super) session_limits: Arc<SessionLimits>,
     pub(super) slots: Slab<Slot>,
     pub(super) next_generation: u32,
     pub(super) registry: Registry,
@@ -97,6 +99,7 @@ pub(crate) struct State {
     /// Connections that are looked at again at the next tick.
     pub(super) paused: Vec<SessionRef>,
     pub(super) backlog: Backlog,
+    pub(super) whole: Whole,
     pub(super) since: Since,
     /// What the store is to be told.
     pub(super) events: Vec<StoreEvent>,
@@ -113,6 +116,10 @@ impl State {
             id,
             now_ms: 0,
             wall_ms: 0,
+            session_limits: Arc::new(SessionLimits {
+                tells_store: shared.store.is_some(),
+                ..SessionLimits::from(&shared.config.limits)
+            }),
             slots: Slab::new(),
             next_generation: 0,
             registry: Registry::new(shared.config.limits.max_kept_sessions.div_ceil(workers.max(1))),
@@ -131,6 +138,7 @@ impl State {
             gated: Vec::new(),
             paused: Vec::new(),
             backlog: Backlog::default(),
+            whole: Whole::default(),
             since: Since::default(),
             events: Vec::new(),
             telling: Vec::new(),

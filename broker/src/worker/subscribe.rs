@@ -1,15 +1,17 @@
 //! SUBSCRIBE and UNSUBSCRIBE: into the hub, into the log for kept sessions, and the answer once that is durable.
 
+use std::borrow::Cow;
+
 use super::acks::Debt;
 use super::state::{SessionRef, State};
-use crate::codec::{Reason, Subscribe, Unsubscribe};
+use crate::codec::{Reason, Subscribe, Subscription, Unsubscribe};
 use crate::hub::SubscriptionOptions;
 use crate::record::Change;
 use crate::session::Ticket;
 
 /// One filter of a SUBSCRIBE that was entered.
 struct Entered<'a> {
-    filter: &'a str,
+    filter: Cow<'a, str>,
     options: SubscriptionOptions,
     generation: u64,
     send_retained: bool,
@@ -29,14 +31,19 @@ impl State {
                 options = options.for_bridge();
             }
             options.kept = slot.stored;
-            let reason = slot.session.admit_subscription(asked);
+            let filter = slot.session.mounted(asked.filter);
+            let behind = Subscription {
+                filter: &filter,
+                ..*asked
+            };
+            let reason = slot.session.admit_subscription(&behind);
             reasons.push(reason);
             if reason as u8 >= 0x80 {
                 continue;
             }
-            let (is_new, generation) = self.shared.hub.subscribe(asked.filter, who, options);
+            let (is_new, generation) = self.shared.hub.subscribe(&filter, who, options);
             entered.push(Entered {
-                filter: asked.filter,
+                filter,
                 options,
                 generation,
                 send_retained: asked.wants_retained(is_new),
@@ -46,7 +53,7 @@ impl State {
         let wait = slot.stored && !entered.is_empty();
         let answer = slot.session.subscribed(subscribe.packet_id, reasons, wait);
         let changes = entered.iter().map(|entered| Change::Subscribe {
-            filter: entered.filter,
+            filter: &entered.filter,
             options: entered.options,
             generation: entered.generation,
             send_retained: entered.send_retained,
@@ -64,7 +71,7 @@ impl State {
 
     fn send_retained(&mut self, at: SessionRef, entered: &Entered<'_>) {
         let to = entered.options.as_match(self.subscriber(at));
-        for message in self.shared.hub.retained(entered.filter, usize::MAX) {
+        for message in self.shared.hub.retained(&entered.filter, usize::MAX) {
             self.deliver(&message, &to, true); // what the session's queue does not hold is dropped and counted
         }
     }
@@ -75,15 +82,15 @@ impl State {
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         let mut removed = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
-            let generation = self.shared.hub.unsubscribe(filter, who);
-            if let Some(slot) = self.slot(at) {
-                slot.session.forget_subscription(filter);
-            }
+            let Some(slot) = self.slot(at) else { return };
+            let filter = slot.session.mounted(filter);
+            slot.session.forget_subscription(&filter);
+            let generation = self.shared.hub.unsubscribe(&filter, who);
             reasons.push(match generation {
                 Some(_) => Reason::Success,
                 None => Reason::NoSubscriptionExisted,
             });
-            removed.extend(generation.map(|generation| (*filter, generation)));
+            removed.extend(generation.map(|generation| (filter, generation)));
         }
         let Some(slot) = self.slot(at) else { return };
         let wait = slot.stored && !removed.is_empty();

@@ -150,7 +150,7 @@ impl Bench {
             properties,
         };
         let principal = Principal { username: None };
-        self.state.attach(&connect, client_id, principal, false).at
+        self.state.attach(&connect, client_id, principal, false, 0).at
     }
 
     fn session(&mut self, client_id: &str) -> Option<&mut Session> {

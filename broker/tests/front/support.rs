@@ -74,6 +74,8 @@ pub struct Seen {
     worker: u16,
     number: u64,
     index: u32,
+    pub topic: String,
+    pub properties: Vec<u8>,
     pub matched: Option<u64>,
     pub payload: Vec<u8>,
 }
@@ -140,6 +142,11 @@ impl TestBroker {
         }
     }
 
+    /// Address of the listener with this index.
+    pub fn address_of(&self, listener: usize) -> SocketAddr {
+        self.broker.addresses()[listener].1.tcp().unwrap()
+    }
+
     pub fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Release);
         self.broker.reports().reopened();
@@ -156,6 +163,11 @@ impl TestBroker {
         let changes = std::mem::take(&mut *self.changes.lock().unwrap());
         assert_eq!(changes.len(), count, "{changes:?}");
         changes
+    }
+
+    /// What publishes the log has within a moment.
+    pub fn records_now(&self) -> Vec<Seen> {
+        self.read(Duration::from_millis(50))
     }
 
     /// Reads the log until `count` publishes came.
@@ -191,6 +203,8 @@ impl TestBroker {
                     worker: chunk.worker(),
                     number: chunk.number(),
                     index: index as u32,
+                    topic: record.topic.to_owned(),
+                    properties: record.properties.unwrap_or_default().to_vec(),
                     matched: record.matched,
                     payload: record.payload.to_vec(),
                 }),
@@ -278,7 +292,24 @@ pub struct Client {
 
 impl Client {
     pub fn open(broker: &TestBroker) -> Self {
-        let stream = TcpStream::connect(broker.address).unwrap();
+        Self::open_at(broker.address)
+    }
+
+    /// Connects as `connect` says. Returns the CONNACK too.
+    pub fn connect_as(address: SocketAddr, connect: &Connect<'_>) -> (Self, Vec<u8>) {
+        let mut client = Self::open_at(address);
+        client.version = connect.version;
+        client.send(&Packet::Connect(connect.clone()));
+        let frame = client.frame().expect("CONNACK");
+        let Ok(Packet::Connack(connack)) = codec::decode(connect.version, &frame) else {
+            panic!("not a CONNACK: {frame:?}");
+        };
+        client.session_present = connack.session_present;
+        (client, frame)
+    }
+
+    pub fn open_at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self {
             stream,
@@ -443,7 +474,7 @@ impl Client {
         assert_eq!(self.receive(), Received::Closed);
     }
 
-    fn send(&mut self, packet: &Packet<'_>) {
+    pub fn send(&mut self, packet: &Packet<'_>) {
         let mut out = Vec::new();
         codec::encode(self.version, packet, &mut out).unwrap();
         self.send_raw(&out);
@@ -458,7 +489,7 @@ impl Client {
     }
 
     /// The next whole frame; `None` when the broker closed.
-    fn frame(&mut self) -> Option<Vec<u8>> {
+    pub fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Ok(Some(len)) = codec::frame_len(&self.read, 1 << 20)
                 && self.read.len() >= len

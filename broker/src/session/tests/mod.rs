@@ -9,6 +9,7 @@
 mod connect;
 mod from_client;
 mod model;
+mod names;
 mod restart;
 mod to_client;
 mod wire;

@@ -294,5 +294,5 @@ fn a_soft_limit_is_kept_to() {
 #[test]
 fn an_idle_session_is_small() {
     let bytes = std::mem::size_of::<Session>();
-    assert!(bytes <= 256, "a session takes {bytes} bytes");
+    assert!(bytes <= 232, "a session takes {bytes} bytes");
 }
