@@ -15,6 +15,8 @@ mod full;
 mod kept;
 #[path = "front/mount.rs"]
 mod mount;
+#[path = "front/parked.rs"]
+mod parked;
 #[path = "front/support.rs"]
 mod support;
 

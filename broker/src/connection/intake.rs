@@ -47,6 +47,12 @@ impl Intake {
         self.parked.is_none()
     }
 
+    /// Bytes that came and are not handled yet.
+    pub fn waiting_bytes(&self) -> usize {
+        let parked = self.parked.as_ref();
+        self.rest.len() + parked.map_or(0, |parked| parked.bytes.len() - parked.done)
+    }
+
     /// Whether so much waits that reading must stop.
     pub fn is_full(&self, worker: &Worker) -> bool {
         let most = usize::from(worker.shared.config.limits.receive_maximum);

@@ -123,11 +123,8 @@ impl Connection {
         }
         self.worker.tick();
         for _ in 0..READS_PER_TURN {
-            if let Err(end) = self.intake.retry(&self.worker, self.at, self.version) {
+            if let Err(end) = self.poll_waiting(cx) {
                 return Poll::Ready(end);
-            }
-            if self.poll_write(cx).is_err() {
-                return Poll::Ready(End::Lost);
             }
             if self.eof && self.intake.is_clear() {
                 return Poll::Ready(End::Lost);
@@ -147,6 +144,19 @@ impl Connection {
         }
         yield_to_others(cx);
         self.flush_acks(cx)
+    }
+
+    /// Writes what the session has to say, then handles what waits as far as there is room. What is acknowledged makes
+    /// room, which nobody tells of, and what is handled may be acknowledged at once: so until nothing moves any more.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            self.poll_write(cx).map_err(|_| End::Lost)?;
+            let before = self.intake.waiting_bytes();
+            self.intake.retry(&self.worker, self.at, self.version)?;
+            if self.intake.waiting_bytes() == before {
+                return Ok(());
+            }
+        }
     }
 
     /// What this turn's packets were answered with, written before the task sleeps.
