@@ -181,6 +181,35 @@ fn the_will_of_a_session_that_was_connected_is_published_after_a_crash() {
 }
 
 #[test]
+fn a_will_that_waits_for_its_delay_outlives_a_crash() {
+    let data = Data::new();
+    let node = Node::start(data.path());
+    subscriber_away(&node);
+    let with_will = |id, topic| Connecting {
+        will: Some((topic, b"gone")),
+        will_delay_s: 3,
+        ..Connecting::kept(id)
+    };
+    for (id, topic) in [("stays", "t/stays"), ("returns", "t/returns")] {
+        drop(Client::connect(&node, with_will(id, topic)));
+    }
+    let mut publisher = publisher(&node);
+    publisher.publish("t/x", b"after", QoS::AtLeastOnce, false);
+    publisher.pubacks(1);
+    let crashed = data.crash_image();
+    node.abandon();
+
+    let start = Instant::now();
+    let node = Node::start(crashed.path());
+    let _back = Client::connect(&node, Connecting::kept("returns"));
+    let mut subscriber = Client::connect(&node, Connecting::kept("sub"));
+    assert_eq!(subscriber.exactly(2), ["after", "gone"], "one of them");
+    assert!(start.elapsed() > Duration::from_secs(1), "not at once");
+    assert!(subscriber.messages(1).is_empty());
+    node.stop();
+}
+
+#[test]
 fn a_session_whose_time_passed_while_the_broker_was_down_is_gone() {
     let data = Data::new();
     let node = Node::start(data.path());

@@ -119,6 +119,7 @@ fn session_line(session: &SessionRecord<'_>) -> Map<String, Value> {
             }
             more
         }
+        Change::Left { expiry_s } => fields(json!({ "change": "left", "expiry_s": expiry_s })),
         Change::Closed { expiry_s } => fields(json!({ "change": "closed", "expiry_s": expiry_s })),
         Change::Subscribe { filter, options, generation, .. } => fields(json!({
             "change": "subscribe", "filter": filter, "qos": options.qos as u8, "generation": generation,

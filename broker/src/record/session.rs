@@ -5,7 +5,7 @@
 //! offset size
 //!      0    4  length of the whole record, these four bytes included
 //!      4    1  kind: 2
-//!      5    1  change: 1 release, 2 reset, 3 open, 4 closed, 5 subscribe, 6 unsubscribe
+//!      5    1  change: 1 release, 2 reset, 3 open, 4 closed, 5 subscribe, 6 unsubscribe, 7 left
 //!      6    2  length of the client id
 //!      8    8  time, milliseconds since 1970
 //!     16       client id, then by change:
@@ -14,7 +14,7 @@
 //!              open         expiry (4, seconds), protocol level (1), bits (1): 0 a user name, 1 a will;
 //!                           user name: length (2), text; will: bits (1) as of a publish's QoS and RETAIN,
 //!                           delay (4, seconds), topic length (2), properties length (4), topic, properties, payload
-//!              closed       expiry (4, seconds)
+//!              closed, left expiry (4, seconds)
 //!              subscribe    generation (8), options (1): bits 0-1 QoS, 2 no local, 3 retain as published,
 //!                           4 retained messages are sent; subscription id (4, 0: none); filter
 //!              unsubscribe  generation (8), filter
@@ -57,6 +57,11 @@ pub enum Change<'a> {
     Open(Open<'a>),
     /// Its connection ended and its will, if one was due, stands in the log before this.
     Closed {
+        /// Seconds for which it is kept from now; `u32::MAX`: for ever.
+        expiry_s: u32,
+    },
+    /// Its connection ended, and its will waits for its delay.
+    Left {
         /// Seconds for which it is kept from now; `u32::MAX`: for ever.
         expiry_s: u32,
     },
@@ -122,7 +127,7 @@ impl<'a> SessionRecord<'a> {
                         11 + will.topic.len() + will.properties.len() + will.payload.len()
                     })
             }
-            Change::Closed { .. } => 4,
+            Change::Closed { .. } | Change::Left { .. } => 4,
             Change::Subscribe { filter, .. } => 13 + filter.len(),
             Change::Unsubscribe { filter, .. } => 8 + filter.len(),
         };
@@ -138,6 +143,7 @@ impl<'a> SessionRecord<'a> {
             Change::Closed { .. } => 4,
             Change::Subscribe { .. } => 5,
             Change::Unsubscribe { .. } => 6,
+            Change::Left { .. } => 7,
         };
         out.extend_from_slice(&(self.encoded_len() as u32).to_le_bytes());
         out.extend_from_slice(&[KIND, number]);
@@ -148,7 +154,9 @@ impl<'a> SessionRecord<'a> {
             Change::Release(packet_id) => out.extend_from_slice(&packet_id.to_le_bytes()),
             Change::Reset => {}
             Change::Open(open) => open.write(out),
-            Change::Closed { expiry_s } => out.extend_from_slice(&expiry_s.to_le_bytes()),
+            Change::Closed { expiry_s } | Change::Left { expiry_s } => {
+                out.extend_from_slice(&expiry_s.to_le_bytes())
+            }
             Change::Subscribe {
                 filter,
                 options,
@@ -197,6 +205,9 @@ impl<'a> SessionRecord<'a> {
                     generation,
                 }
             }
+            7 => Change::Left {
+                expiry_s: u32_at(bytes)?.0,
+            },
             _ => return Err(RecordError::Invalid("change")),
         };
         Ok(Self {

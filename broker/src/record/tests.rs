@@ -71,6 +71,7 @@ fn samples() -> Vec<Record<'static>> {
         open(Some("meter"), None),
         open(Some("meter"), Some(will)),
         session(Change::Closed { expiry_s: u32::MAX }),
+        session(Change::Left { expiry_s: 9 }),
         session(Change::Subscribe {
             filter: "a/+/#",
             options,

@@ -96,7 +96,8 @@ impl Session {
         self.will.as_deref()
     }
 
-    /// The connection is gone. Returns the will, if it is to be published.
+    /// The connection is gone. Returns the will, if it is to be published now; one with a delay waits for it, or for the
+    /// session's end if that comes first [MQTT-3.1.2-8], which for a session that is not kept is now.
     pub fn detach(&mut self, now_ms: u64, how: Detach) -> Option<WillMessage> {
         if self.phase == Phase::Detached {
             return None;
@@ -111,11 +112,30 @@ impl Session {
             let count = &mut self.drops().qos0;
             *count = count.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
         }
-        let will = self.will.take().map(|will| *will);
-        match how {
-            Detach::Clean => None,
-            Detach::WithWill | Detach::Lost | Detach::TakenOver => will,
+        let mut will = self.will.take()?;
+        if how == Detach::Clean {
+            return None;
         }
+        if will.delay_s() > 0 && self.is_persistent() {
+            will.is_due_at(now_ms + u64::from(will.delay_s()) * 1_000);
+            self.will = Some(will);
+            return None;
+        }
+        Some(*will)
+    }
+
+    /// The client is back: a will that still waits is not published [MQTT-3.1.3-9], unless its session is at an end with
+    /// the clean start of the new connection. One without a delay waits after a restart only, for the client itself.
+    pub fn return_will(&mut self, clean_start: bool) {
+        let ends = clean_start && self.will().is_some_and(|will| will.delay_s() > 0);
+        if !ends {
+            self.take_late_will();
+        }
+    }
+
+    /// Whether a will waits for its delay.
+    pub fn has_late_will(&self) -> bool {
+        !self.is_attached() && self.will.is_some()
     }
 
     /// DISCONNECT from the client: whether the will is to be published (section 3.14.4).

@@ -182,4 +182,6 @@ pub enum TimeoutKind {
     KeepAlive,
     /// The session has outlived its connection long enough: remove it.
     Expired,
+    /// The will's delay is over: publish it.
+    WillDelay,
 }

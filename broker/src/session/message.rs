@@ -102,6 +102,8 @@ pub struct WillMessage {
     qos: QoS,
     retain: bool,
     delay_s: u32,
+    /// When it is to be published, on the broker's clock: once its connection is gone.
+    due_ms: Option<u64>,
 }
 
 impl WillMessage {
@@ -116,6 +118,7 @@ impl WillMessage {
             qos: will.qos,
             retain: will.retain,
             delay_s: will.properties.will_delay_s().unwrap_or(0),
+            due_ms: None,
         }
     }
 
@@ -128,6 +131,7 @@ impl WillMessage {
             qos: will.qos,
             retain: will.retain,
             delay_s: will.delay_s,
+            due_ms: None,
         }
     }
 
@@ -162,6 +166,14 @@ impl WillMessage {
             + self.topic.len()
             + self.payload.len()
             + self.properties.as_ref().map_or(0, |p| p.len())
+    }
+
+    pub(super) fn is_due_at(&mut self, due_ms: u64) {
+        self.due_ms = Some(due_ms);
+    }
+
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.due_ms
     }
 
     /// Will Delay Interval, seconds.

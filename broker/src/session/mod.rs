@@ -273,14 +273,25 @@ impl Session {
 
     /// When [`handle_timeout`](Session::handle_timeout) is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.timers.next().map(|(at, _)| at)
+        self.next_timer().map(|(at, _)| at)
+    }
+
+    fn next_timer(&self) -> Option<(u64, Timer)> {
+        let will = match self.phase {
+            Phase::Detached => self.will.as_ref().and_then(|will| will.due_ms()),
+            _ => None,
+        };
+        let will = will.map(|due_ms| (due_ms, Timer::WillDelay));
+        let timers = [self.timers.next(), will];
+        timers.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The time of a deadline may have come.
     pub fn handle_timeout(&mut self, now_ms: u64) -> Option<TimeoutKind> {
-        match self.timers.next() {
+        match self.next_timer() {
             Some((at, Timer::KeepAlive)) if at <= now_ms => Some(TimeoutKind::KeepAlive),
             Some((at, Timer::Expiry)) if at <= now_ms => Some(TimeoutKind::Expired),
+            Some((at, Timer::WillDelay)) if at <= now_ms => Some(TimeoutKind::WillDelay),
             _ => {
                 self.shrink(); // a quiet moment, and a rare one
                 None

@@ -19,6 +19,8 @@ pub struct Restart {
     pub now_ms: u64,
     /// How long ago the session's connection ended, milliseconds.
     pub away_ms: u64,
+    /// How long a client may take to come back, before its will is published.
+    pub will_grace_ms: u64,
     /// How far packet ids jump: see [`id_jump`].
     pub id_jump: u16,
 }
@@ -46,7 +48,11 @@ impl Session {
         session
             .timers
             .detach(restart.now_ms, restart.away_ms, kept.expiry_s);
-        session.will = kept.will.map(Box::new);
+        session.will = kept.will.map(|mut will| {
+            let left_ms = (u64::from(will.delay_s()) * 1_000).saturating_sub(restart.away_ms);
+            will.is_due_at(restart.now_ms + left_ms.max(restart.will_grace_ms));
+            Box::new(will)
+        });
         for (filter, _) in &kept.subscriptions {
             session.filters.insert(filter, usize::MAX);
         }

@@ -8,6 +8,8 @@ pub(super) enum Timer {
     KeepAlive,
     /// The session ends.
     Expiry,
+    /// The will is due.
+    WillDelay,
 }
 
 /// All deadlines of a session.

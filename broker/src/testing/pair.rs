@@ -179,6 +179,7 @@ impl Pair {
         let restart = Restart {
             now_ms: self.now_ms,
             away_ms: 0,
+            will_grace_ms: 0,
             id_jump: 500 * self.restarts,
         };
         let (session, waiting) = Session::restore(kept, self.limits, restart);

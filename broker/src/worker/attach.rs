@@ -33,7 +33,7 @@ impl State {
         assigned: bool,
         listener: usize,
     ) -> Attached {
-        let before = self.take_over(client_id);
+        let before = self.take_over(client_id, connect.clean_start);
         let (at, session_present) = match before {
             Some(at) if !connect.clean_start => (at, true),
             Some(at) => {
@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Ends the connection that holds the session of `client_id`, if there is one.
-    fn take_over(&mut self, client_id: &str) -> Option<SessionRef> {
+    fn take_over(&mut self, client_id: &str, clean_start: bool) -> Option<SessionRef> {
         let slot = self.registry.find(client_id)?;
         let generation = self.slots.get(slot as usize)?.generation;
         let at = SessionRef { slot, generation };
@@ -120,7 +120,7 @@ impl State {
             self.end_of_connection(at, Detach::TakenOver);
         }
         let slot = self.slot(at)?;
-        slot.session.take_late_will(); // the client is back
+        slot.session.return_will(clean_start);
         if !slot.session.is_persistent() {
             self.remove(at); // it ended with its connection
             return None;
@@ -165,6 +165,7 @@ impl State {
         let will = slot.session.detach(now_ms, how);
         let client_id = slot.session.client_id_shared();
         let closed = slot.stored && slot.session.is_persistent();
+        let will_waits = slot.session.has_late_will();
         let expiry_s = slot.session.expiry_s();
         let username = will.is_some().then(|| slot.username.clone()).flatten();
         self.metrics.connections.decrement(1.0);
@@ -172,7 +173,11 @@ impl State {
             self.push_will(client_id.clone(), username, will);
         }
         if closed {
-            self.write_down(&client_id, Change::Closed { expiry_s }, None);
+            let change = match will_waits {
+                true => Change::Left { expiry_s },
+                false => Change::Closed { expiry_s },
+            };
+            self.write_down(&client_id, change, None);
         }
     }
 
@@ -226,6 +231,10 @@ impl State {
             match slot.session.handle_timeout(now_ms) {
                 Some(TimeoutKind::KeepAlive) => slot.kick(Reason::KeepAliveTimeout),
                 Some(TimeoutKind::Expired) => self.remove(at),
+                Some(TimeoutKind::WillDelay) => {
+                    self.publish_late_will(at);
+                    self.arm(at);
+                }
                 None => self.arm(at),
             }
         }

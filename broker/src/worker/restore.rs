@@ -1,7 +1,6 @@
 //! What was kept over a restart comes back: the sessions of a worker, before anyone can connect, and then in time what
-//! still waits for something: the wills of those that were connected, and QoS 2 publishes of which Kafka may know.
+//! still waits for something: QoS 2 publishes of which Kafka may know.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
@@ -15,8 +14,6 @@ use crate::store::KeptSession;
 /// What waits since a restart; mostly nothing.
 #[derive(Debug, Default)]
 pub(super) struct Since {
-    /// When the will of a session is due, earliest first.
-    wills: VecDeque<(u64, SessionRef)>,
     /// Up to which sequence the sink must be done for an acknowledgement, greatest first.
     unsure: Vec<(u64, Owed)>,
 }
@@ -57,7 +54,7 @@ impl State {
         let mut subscriptions = Vec::with_capacity(kept.len());
         let mut restored = Vec::with_capacity(kept.len());
         for kept in kept {
-            if kept.expiry_s == 0 {
+            if kept.expiry_s == 0 && kept.will.is_none() {
                 self.write_down(&kept.client_id, Change::Reset, None);
                 continue;
             }
@@ -86,25 +83,17 @@ impl State {
             self.arm(at);
         }
         self.since
-            .wills
-            .make_contiguous()
-            .sort_unstable_by_key(|(due_ms, _)| *due_ms);
-        self.since
             .unsure
             .sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
     }
 
     fn restore_one(&mut self, mut kept: KeptSession) -> SessionRef {
         let away_ms = kept.left_ms.map_or(0, |left| self.wall_ms.saturating_sub(left));
-        let grace_s = self.shared.config.limits.will_grace_s;
-        let will_due_ms = kept
-            .will
-            .as_ref()
-            .map(|will| self.now_ms + u64::from(will.delay_s().max(grace_s)) * 1_000);
         let (client_id, username) = (kept.client_id.clone(), kept.username.take());
         let restart = Restart {
             now_ms: self.now_ms,
             away_ms,
+            will_grace_ms: u64::from(self.shared.config.limits.will_grace_s) * 1_000,
             id_jump: id_jump(self.shared.epoch),
         };
         let (session, unsure) = Session::restore(kept, self.session_limits.clone(), restart);
@@ -113,7 +102,6 @@ impl State {
             stored: true,
             ..Slot::new(generation, session)
         });
-        self.since.wills.extend(will_due_ms.map(|due_ms| (due_ms, at)));
         let owed = unsure.into_iter().map(|(ticket, sequence)| {
             let owed = Owed {
                 slot: at.slot,
@@ -130,13 +118,6 @@ impl State {
 
     /// Looks at what waits since the restart; called by the ticker.
     pub(super) fn look_at_restored(&mut self) {
-        while let Some((_, at)) = self
-            .since
-            .wills
-            .pop_front_if(|(due_ms, _)| *due_ms <= self.now_ms)
-        {
-            self.publish_late_will(at);
-        }
         if self.since.unsure.is_empty() {
             return;
         }
@@ -146,7 +127,7 @@ impl State {
         }
     }
 
-    /// The client was connected when the process ended and has not come back.
+    /// The client has not come back before its will was due.
     pub(super) fn publish_late_will(&mut self, at: SessionRef) {
         let Some(slot) = self.slot(at) else { return };
         let Some(will) = slot.session.take_late_will() else {
@@ -154,8 +135,10 @@ impl State {
         };
         let client_id = slot.session.client_id_shared();
         let username = slot.username.clone();
-        let expiry_s = slot.session.expiry_s();
+        let (stored, expiry_s) = (slot.stored, slot.session.expiry_s());
         self.push_will(client_id.clone(), username, will);
-        self.write_down(&client_id, Change::Closed { expiry_s }, None);
+        if stored {
+            self.write_down(&client_id, Change::Closed { expiry_s }, None);
+        }
     }
 }

@@ -92,6 +92,7 @@ fn in_words(record: &SessionRecord<'_>) -> String {
             if open.will.is_some() { " will" } else { "" }
         ),
         Change::Closed { expiry_s } => format!("{id} closed {expiry_s}"),
+        Change::Left { expiry_s } => format!("{id} left {expiry_s}"),
         Change::Subscribe { filter, options, .. } => {
             assert!(options.kept);
             format!("{id} subscribe {filter} {}", options.qos as u8)

@@ -147,6 +147,7 @@ pub struct Connecting<'a> {
     pub clean: bool,
     pub expiry_s: u32,
     pub will: Option<(&'a str, &'a [u8])>,
+    pub will_delay_s: u32,
 }
 
 impl<'a> Connecting<'a> {
@@ -156,6 +157,7 @@ impl<'a> Connecting<'a> {
             clean: false,
             expiry_s: 3_600,
             will: None,
+            will_delay_s: 0,
         }
     }
 
@@ -205,6 +207,10 @@ impl Client {
         if connecting.expiry_s > 0 {
             properties.push(Property::SessionExpiryInterval(connecting.expiry_s));
         }
+        let mut of_will = PropertiesBuf::default();
+        if connecting.will_delay_s > 0 {
+            of_will.push(Property::WillDelayInterval(connecting.will_delay_s));
+        }
         client.send(&Packet::Connect(Connect {
             version: Version::V5,
             bridge: false,
@@ -216,7 +222,7 @@ impl Client {
                 payload,
                 qos: QoS::AtLeastOnce,
                 retain: false,
-                properties: Properties::EMPTY,
+                properties: of_will.as_properties(),
             }),
             username: None,
             password: None,

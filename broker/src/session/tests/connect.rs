@@ -1,50 +1,15 @@
-//! How connections begin and end: CONNACK, keep-alive, expiry, wills, the last DISCONNECT.
+//! How connections begin and end: CONNACK, keep-alive, expiry, the last DISCONNECT.
 
 use crate::codec::*;
 use crate::session::{Attach, Detach, Request, TimeoutKind};
 use crate::testing::pair::*;
 use Version::*;
 
-fn with_will(version: Version) -> Connect<'static> {
-    let mut connect = connect(version);
-    connect.will = Some(Will {
-        topic: "gone",
-        payload: b"dev",
-        qos: QoS::AtLeastOnce,
-        retain: true,
-        properties: match version {
-            V5 => properties(&[Property::WillDelayInterval(3), Property::ContentType("text")]),
-            _ => Properties::EMPTY,
-        },
-    });
-    connect
-}
-
 fn disconnect(reason: Reason, all: &[Property<'_>]) -> Packet<'static> {
     Packet::Disconnect(Disconnect {
         reason,
         properties: properties(all),
     })
-}
-
-#[test]
-fn the_will_goes_out_unless_the_client_left_in_order() {
-    for (how, published) in [
-        (Detach::Clean, false),
-        (Detach::WithWill, true),
-        (Detach::Lost, true),
-        (Detach::TakenOver, true),
-    ] {
-        let mut pair = Pair::new(V5, |_| {});
-        pair.connect(with_will(V5), false);
-        let will = pair.lose(how);
-        assert_eq!(will.is_some(), published, "{how:?}");
-        assert!(pair.lose(Detach::Lost).is_none(), "only once");
-        let Some(will) = will else { continue };
-        let publish = will.as_publish();
-        assert_eq!((publish.topic, publish.retain, will.delay_s()), ("gone", true, 3));
-        assert_eq!(publish.properties, properties(&[Property::ContentType("text")]));
-    }
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod model;
 mod names;
 mod restart;
 mod to_client;
+mod will;
 mod wire;

@@ -119,6 +119,7 @@ fn expiry_goes_on_where_it_was() {
         let restart = Restart {
             now_ms: 5_000,
             away_ms,
+            will_grace_ms: 0,
             id_jump: 0,
         };
         let (session, _) = Session::restore(kept, SessionLimits::from(&Limits::default()), restart);

@@ -21,7 +21,8 @@ impl Projection {
         match &record.change {
             Change::Open(_) => {}
             Change::Reset => self.remove(number),
-            Change::Closed { expiry_s } => self.closed(number, *expiry_s, record.at_ms),
+            Change::Closed { expiry_s } => self.closed(number, *expiry_s, record.at_ms, false),
+            Change::Left { expiry_s } => self.closed(number, *expiry_s, record.at_ms, true),
             Change::Release(packet_id) => self.release_id(number, *packet_id),
             Change::Subscribe {
                 filter,
@@ -66,11 +67,11 @@ impl Projection {
         self.touch_row(number);
     }
 
-    fn closed(&mut self, number: Number, expiry_s: u32, at_ms: u64) {
+    fn closed(&mut self, number: Number, expiry_s: u32, at_ms: u64, will_waits: bool) {
         if let Some(session) = self.sessions.get_mut(number as usize) {
-            session.left_ms = Some(at_ms);
+            session.left_ms.get_or_insert(at_ms); // a will that waited does not set it anew
             session.expiry_s = expiry_s;
-            if session.will.take().is_some() {
+            if !will_waits && session.will.take().is_some() {
                 self.touched.wills.push(number);
             }
         }

@@ -159,7 +159,9 @@ impl Loading {
 
     fn drop_expired(&mut self) {
         let projection = &mut self.projection;
-        let over = projection.sessions.iter().filter(|(_, s)| s.is_over(self.now_ms));
+        // One whose will waits goes to its worker, which publishes that before it removes the session.
+        let is_over = |s: &Stored| s.is_over(self.now_ms) && s.will.is_none();
+        let over = projection.sessions.iter().filter(|(_, s)| is_over(s));
         let over: Vec<_> = over.map(|(number, _)| number as Number).collect();
         for number in over {
             projection.remove(number);

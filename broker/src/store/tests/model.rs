@@ -172,9 +172,13 @@ impl Model {
             Change::Open(_) => {}
             Change::Reset => drop(self.sessions.remove(record.client_id)),
             Change::Closed { expiry_s } => {
-                session.left_ms = Some(record.at_ms);
+                session.left_ms.get_or_insert(record.at_ms);
                 session.expiry_s = *expiry_s;
                 session.will = None;
+            }
+            Change::Left { expiry_s } => {
+                session.left_ms.get_or_insert(record.at_ms);
+                session.expiry_s = *expiry_s;
             }
             Change::Release(id) => drop(session.taken.remove(id)),
             Change::Subscribe {

@@ -33,6 +33,7 @@ enum Op {
         will: bool,
     },
     Closed(usize),
+    Left(usize),
     Reset(usize),
     Subscribe {
         client: usize,
@@ -74,6 +75,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (client.clone(), any::<bool>()).prop_map(|(client, will)| Op::Open { client, will }),
         1 => client.clone().prop_map(Op::Closed),
+        1 => client.clone().prop_map(Op::Left),
         1 => client.clone().prop_map(Op::Reset),
         5 => (client.clone(), 0..FILTERS.len(), 0u8..3, 0u8..16)
             .prop_map(|(client, filter, qos, bits)| Op::Subscribe { client, filter, qos, bits }),
@@ -227,6 +229,12 @@ impl Run {
                 };
                 self.session(client, Change::Open(open));
             }
+            Op::Left(client) => self.session(
+                client,
+                Change::Left {
+                    expiry_s: 3_000_000_000,
+                },
+            ),
             Op::Closed(client) => self.session(
                 client,
                 Change::Closed {
