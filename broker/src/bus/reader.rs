@@ -24,6 +24,9 @@ const ROOM_TICK: Duration = Duration::from_millis(100);
 const GROUP_CHUNKS: usize = 64;
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
+/// A group of so many bytes fills its blocks well: it waits for no more.
+const DENSE_BYTES: usize = 64 * 1024;
+
 /// Why the reader ends.
 enum End {
     /// Told to stop.
@@ -50,6 +53,8 @@ pub(super) struct Reader {
     /// Appended and not synced: worker, number and bytes.
     group: Vec<(u16, u64, usize)>,
     group_bytes: usize,
+    /// When the last group was durable.
+    synced: Instant,
     /// Chunks became durable since workers were woken.
     durable: bool,
 }
@@ -65,6 +70,7 @@ impl Reader {
             to_wake: vec![false; workers],
             group: Vec::new(),
             group_bytes: 0,
+            synced: Instant::now(),
             durable: false,
         }
     }
@@ -94,13 +100,28 @@ impl Reader {
         let now = Instant::now();
         let mut came = self.link.next(now)?;
         if matches!(came, Came::Nothing) {
-            self.sync()?;
-            came = self.link.next(self.until(now)?)?;
+            came = match self.gathers_until(now) {
+                Some(due) => self.link.next(due)?,
+                None => {
+                    self.sync()?;
+                    self.link.next(self.until(now)?)?
+                }
+            };
         }
         match came {
             Came::Payload(payload) if !payload.is_empty() => self.take(payload),
             _ => Ok(()),
         }
+    }
+
+    /// Until when the open group waits for more, because the log wants to be written densely.
+    fn gathers_until(&self, now: Instant) -> Option<Instant> {
+        let hurries = self.group.is_empty()
+            || self.group_bytes >= DENSE_BYTES
+            || self.shared.stopping().is_some()
+            || !self.shared.is_running();
+        let due = self.synced + self.log.gather();
+        (!hurries && due > now).then_some(due.min(now + TICK))
     }
 
     /// Until when to wait for more, or that it is over.
@@ -167,6 +188,7 @@ impl Reader {
             let synced = self.log.sync();
             self.shared.set_syncs(false);
             synced.map_err(|error| End::Log(error.to_string()))?;
+            self.synced = Instant::now();
         }
         self.group_bytes = 0;
         let mut group = std::mem::take(&mut self.group);

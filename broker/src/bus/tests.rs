@@ -3,6 +3,7 @@
 
 mod dead;
 mod faults;
+mod gather;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,7 +120,16 @@ impl Bench {
         stuck: Arc<Mutex<()>>,
     ) -> Self {
         let (writer, log) = memory::open(1, log_bytes);
-        let writer = Disk(writer, stuck);
+        Self::with_log(workers, config, log, Box::new(Disk(writer, stuck)), script)
+    }
+
+    fn with_log(
+        workers: u16,
+        config: &BusConfig,
+        log: MemoryLog,
+        writer: Box<dyn LogWriter>,
+        script: Script,
+    ) -> Self {
         let reader = log.reader();
         let reports = Reports::new(usize::from(workers));
         let fatal = FatalFlag::default();
@@ -132,8 +142,7 @@ impl Bench {
                 sent: BTreeMap::new(),
             })
         };
-        let (senders, handle) =
-            start_with(config, workers, Box::new(writer), &reports, fatal.clone(), wire).unwrap();
+        let (senders, handle) = start_with(config, workers, writer, &reports, fatal.clone(), wire).unwrap();
         Self {
             senders,
             handle,

@@ -56,6 +56,7 @@ mod damage;
 mod disk;
 mod fields;
 pub mod fs;
+mod gather;
 pub mod group;
 mod inspect;
 mod log;
@@ -212,6 +213,12 @@ pub trait LogWriter: Send {
 
     /// Makes all that was appended durable, in one write and one fdatasync, and shows it to the readers.
     fn sync(&mut self) -> Result<(), AppendError>;
+
+    /// How long after the last sync the next one should come, so that more is written with it: a sync takes at least
+    /// 4 KiB of the log, however little there is to write.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Waits up to `timeout` for room for a chunk of `bytes`; true when there is.
     fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError>;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::fs::File;
+use super::gather;
 use super::group::{GROUP_HEADER_BYTES, GroupHeader, group_bytes};
 use super::segment::{DATA_START, SegmentHeader};
 use super::shared::{Mark, Segment, Shared, State, now_ms};
@@ -32,6 +33,8 @@ pub struct SpoolWriter {
     keeper: Keeper,
     /// Since when it is full, as far as that is counted.
     full_since: Option<Instant>,
+    /// See [`LogWriter::gather`].
+    gather: Duration,
 }
 
 /// Who makes segments ahead and recycles them.
@@ -80,6 +83,7 @@ impl SpoolWriter {
             buffer: Vec::new(),
             keeper,
             full_since: None,
+            gather: Duration::ZERO,
         }
     }
 
@@ -201,7 +205,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    fn publish(&self, pending: Pending, written_ms: u64) {
+    fn publish(&mut self, pending: Pending, written_ms: u64) {
         let mut state = self.shared.lock();
         let end = pending.end();
         if !pending.target.begun {
@@ -236,6 +240,7 @@ impl SpoolWriter {
         state.push_tail(entries, self.shared.config.tail_bytes);
         state.durable = sequence;
         self.shared.release(&mut state);
+        self.gather = gather::time(state.kept_bytes(), self.shared.config.max_bytes);
         if state.readers_waiting > 0 {
             self.shared.came.notify_all();
         }
@@ -309,6 +314,10 @@ impl LogWriter for SpoolWriter {
             }
         }
         Ok(())
+    }
+
+    fn gather(&self) -> Duration {
+        self.gather
     }
 
     fn wait_room(&mut self, bytes: usize, timeout: Duration) -> Result<bool, AppendError> {

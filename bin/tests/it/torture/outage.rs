@@ -35,24 +35,26 @@ fn kafka_is_away_and_publishers_notice_nothing() {
         ..Load::default()
     };
     let mut memory = Vec::new();
-    let (outcomes, back) = beside(&[load], forebay.mqtt, away * 2 + Duration::from_secs(120), || {
-        std::thread::sleep(Duration::from_secs(3));
-        steer.enter(UP);
-        std::thread::sleep(Duration::from_secs(short_or_long(10, 60)));
-        memory.push(forebay.resident_kib());
-        kafka.kill();
-        steer.enter(AWAY);
-        for _ in 0..20 {
-            std::thread::sleep(away / 20);
+    let (outcomes, (back, spool_bytes)) =
+        beside(&[load], forebay.mqtt, away * 2 + Duration::from_secs(120), || {
+            std::thread::sleep(Duration::from_secs(3));
+            steer.enter(UP);
+            std::thread::sleep(Duration::from_secs(short_or_long(10, 60)));
             memory.push(forebay.resident_kib());
-        }
-        steer.enter(BACK);
-        kafka.up();
-        let back = Instant::now();
-        std::thread::sleep(Duration::from_secs(5));
-        steer.stop();
-        back
-    });
+            kafka.kill();
+            steer.enter(AWAY);
+            for _ in 0..20 {
+                std::thread::sleep(away / 20);
+                memory.push(forebay.resident_kib());
+            }
+            let spool_bytes = forebay.metric("forebay_spool_bytes", "");
+            steer.enter(BACK);
+            kafka.up();
+            let back = Instant::now();
+            std::thread::sleep(Duration::from_secs(5));
+            steer.stop();
+            (back, spool_bytes)
+        });
     drained(&forebay, &kafka, TOPIC, Duration::from_secs(120));
     let audit = Audit::new(&kafka.read(TOPIC), &outcomes);
     let [up, away_waits] = [UP, AWAY].map(|phase| waits(&outcomes, phase));
@@ -66,6 +68,8 @@ fn kafka_is_away_and_publishers_notice_nothing() {
         away_waits.len(),
         back.elapsed(),
     );
+    let each_bytes = spool_bytes / away_waits.len().max(1) as f64;
+    eprintln!("spool: {spool_bytes} bytes, {each_bytes:.0} a message");
     audit.assert_clean(&outcomes);
     assert!(outcomes.iter().all(|outcome| outcome.connections == 1));
     let expected = away.as_millis() as usize * 2 * 9 / 10;
@@ -85,5 +89,10 @@ fn kafka_is_away_and_publishers_notice_nothing() {
     assert!(
         late < 24 * 1024,
         "memory still grew by {late} KiB in the second half: {memory:?}"
+    );
+    // A sync for each message takes a block of 4 KiB.
+    assert!(
+        each_bytes < 2_000.0,
+        "{each_bytes} bytes of the spool for a message"
     );
 }
