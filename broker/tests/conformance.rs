@@ -12,6 +12,8 @@ use forebay_broker::codec;
 
 #[path = "conformance/acks.rs"]
 mod acks;
+#[path = "conformance/aliases.rs"]
+mod aliases;
 #[path = "conformance/behaviour.rs"]
 mod behaviour;
 #[allow(dead_code)]
@@ -38,6 +40,8 @@ mod subscribe;
 #[allow(dead_code)]
 #[path = "front/support.rs"]
 mod support;
+#[path = "conformance/table.rs"]
+mod table;
 #[path = "conformance/wills.rs"]
 mod wills;
 

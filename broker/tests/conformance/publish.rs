@@ -242,3 +242,31 @@ fn more_than_receive_maximum_from_a_client_ends_its_connection() {
     peer.turned_out(Reason::ReceiveMaximumExceeded);
     broker.stop();
 }
+
+#[test]
+fn a_packet_larger_than_was_allowed_ends_the_connection() {
+    let broker = crate::TestBroker::start(
+        |config| config.limits.max_packet_bytes = 2_000,
+        forebay_broker::classify::Level::Received,
+    );
+    for version in ALL {
+        let (mut peer, welcome) = Peer::join(&broker, &hello(version, "large"));
+        if version == Version::V5 {
+            assert_eq!(welcome.properties().maximum_packet_size(), Some(2_000));
+        }
+        let overhead = if version == Version::V5 { 7 } else { 6 };
+        peer.publish(&publication("t", &vec![b'x'; 2_000 - overhead], 0));
+        peer.ping(); // just not too large
+        peer.send(&Packet::Publish(publication(
+            "t",
+            &vec![b'x'; 2_001 - overhead],
+            0,
+        )));
+        peer.turned_out(Reason::PacketTooLarge);
+        // The header says enough: nothing of the body need come.
+        let mut peer = Peer::connect(&broker, version, "large");
+        peer.send_raw(b"\x30\xFF\xFF\xFF\x7F");
+        peer.turned_out(Reason::PacketTooLarge);
+    }
+    broker.stop();
+}

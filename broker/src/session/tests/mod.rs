@@ -11,6 +11,7 @@ mod from_client;
 mod model;
 mod names;
 mod restart;
+mod sent;
 mod to_client;
 mod will;
 mod wire;
