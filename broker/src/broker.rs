@@ -17,6 +17,7 @@ use crate::listener::{BindError, Bound, Listeners};
 use crate::spool::fs::RealFs;
 use crate::spool::{self, Log, LogError, LogReader, LogStatus, LogWriter, OpenError, memory};
 use crate::store::{self, KeptSession, Restored, StoreError, StoreHandle, StoreStatus};
+use crate::sys::Sys;
 use crate::worker::{self, Mailbox, Parts, Shared, Stage};
 
 /// How often a stop looks whether all is decided.
@@ -63,6 +64,7 @@ pub struct Broker {
     permits: Arc<Semaphore>,
     workers: Vec<JoinHandle<()>>,
     bus: BusHandle,
+    sys: Option<Sys>,
     store: Option<StoreHandle>,
     log: Log,
 }
@@ -122,6 +124,10 @@ impl Broker {
             pressure: log.pressure(),
         }));
         let workers = start_workers(&shared, senders, restored.sessions)?;
+        let sys = match shared.config.sys_interval_s {
+            0 => None,
+            seconds => Some(Sys::spawn(shared.clone(), Duration::from_secs(seconds.into()))?),
+        };
         Ok(Self {
             addresses: bound.addresses(),
             bound: Some(bound),
@@ -130,6 +136,7 @@ impl Broker {
             shared,
             workers,
             bus,
+            sys,
             store,
             log,
         })
@@ -142,8 +149,7 @@ impl Broker {
                 self.shared.delivered.store(u64::MAX, Ordering::Release); // no sink will say so
             }
             let connect_timeout = Duration::from_secs(self.shared.config.limits.connect_timeout_s.into());
-            let mailboxes = self.shared.mailboxes.clone();
-            self.listeners = Some(bound.serve(mailboxes, self.permits.clone(), connect_timeout)?);
+            self.listeners = Some(bound.serve(self.shared.clone(), self.permits.clone(), connect_timeout)?);
         }
         Ok(())
     }
@@ -207,6 +213,9 @@ impl Broker {
         let until = Instant::now() + deadline;
         if let Some(listeners) = self.listeners {
             listeners.stop();
+        }
+        if let Some(sys) = self.sys {
+            sys.stop();
         }
         self.shared.enter(Stage::Quiet);
         std::thread::sleep(STOP_POLL); // a turn of every worker, after which `unsettled` counts all that was read

@@ -26,6 +26,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What is done while the log is full.
     pub full: FullConfig,
+    /// Seconds between two updates of `$SYS`; 0: there is none.
+    pub sys_interval_s: u32,
 }
 
 /// What is done with publishes while the log is full. QoS 1 and 2 are never dropped silently.
@@ -160,6 +162,7 @@ impl Default for Config {
                 max_bytes: 64 * KIB * KIB,
             },
             full: FullConfig::default(),
+            sys_interval_s: 10,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod record;
 pub mod session;
 pub mod spool;
 pub mod store;
+mod sys;
 #[cfg(test)]
 mod testing;
 mod worker;

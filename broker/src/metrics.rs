@@ -33,6 +33,8 @@ pub const PUBLISHES: &str = "forebay_publishes_received_total";
 pub const PUBLISHES_REJECTED: &str = "forebay_publishes_rejected_total";
 /// Publishes of QoS 0 that were dropped because the log is full.
 pub const PUBLISHES_DROPPED: &str = "forebay_publishes_dropped_total";
+/// Publishes that their clients may not make.
+pub const PUBLISHES_DENIED: &str = "forebay_publishes_denied_total";
 /// Messages queued for subscribers.
 pub const DELIVERIES: &str = "forebay_deliveries_total";
 /// Messages that a subscriber did not get, by reason.
@@ -101,6 +103,7 @@ pub fn describe() {
         "QoS 1 and 2 publishes answered 0x97: the log is full"
     );
     describe_counter!(PUBLISHES_DROPPED, "QoS 0 publishes dropped: the log is full");
+    describe_counter!(PUBLISHES_DENIED, "Publishes that their clients may not make");
     describe_counter!(DELIVERIES, "Messages queued for subscribers");
     describe_counter!(
         DELIVERIES_DROPPED,
@@ -206,6 +209,7 @@ pub(crate) struct WorkerMetrics {
     pub connects_refused: Counter,
     pub publishes_rejected: Counter,
     pub publishes_dropped: Counter,
+    pub publishes_denied: Counter,
     pub deliveries: Counter,
     pub dropped_qos0: Counter,
     pub dropped_full: Counter,
@@ -235,6 +239,7 @@ impl WorkerMetrics {
             connects_refused: counter!(CONNECTS_REFUSED),
             publishes_rejected: counter!(PUBLISHES_REJECTED),
             publishes_dropped: counter!(PUBLISHES_DROPPED),
+            publishes_denied: counter!(PUBLISHES_DENIED),
             deliveries: counter!(DELIVERIES),
             dropped_qos0: dropped("qos0"),
             dropped_full: dropped("queue_full"),

@@ -19,6 +19,8 @@ mod mount;
 mod parked;
 #[path = "front/support.rs"]
 mod support;
+#[path = "front/sys.rs"]
+mod sys;
 #[path = "front/will.rs"]
 mod will;
 

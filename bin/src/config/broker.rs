@@ -1,4 +1,4 @@
-//! The sections that make up the broker's configuration: node, listeners, limits, auth, acl, session, spool, bus.
+//! The sections that make up the broker's configuration: node, listeners, limits, auth, acl, session, sys, spool, bus.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -48,6 +48,7 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
         listeners: read_listeners(root, anonymous, notices),
         limits: read_limits(root),
         bus: read_bus(root),
+        sys_interval_s: root.section("sys").integer("interval_s", 0..=86_400),
         full: FullConfig {
             reject: spool.reject,
             drop_qos0: spool.drop_qos0,

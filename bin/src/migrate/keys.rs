@@ -300,12 +300,7 @@ pub const KEYS: &[Key] = &[
     carried(Listener, "socket_domain", "listener.bind"),
     left(Bridge, "start_type", BRIDGE, ""),
     given(Global, "store_clean_interval", "there is nothing to clean"),
-    left(
-        Global,
-        "sys_interval",
-        "what $SYS says is served as metrics",
-        "read /metrics of the [admin] address",
-    ),
+    carried(Global, "sys_interval", "sys.interval_s"),
     left(Bridge, "threshold", BRIDGE, ""),
     left(Listener, "tls_engine", TLS_CHOICE, TLS_HINT),
     left(Listener, "tls_engine_kpass_sha1", TLS_CHOICE, TLS_HINT),

@@ -45,6 +45,7 @@ pub fn map(conf: &Conf, notes: &mut Vec<Note>) -> Document {
     });
     push(limits(conf, notes));
     push(session(conf, notes));
+    push(sys(conf, notes));
     push(log(conf, notes));
     for one in &conf.bridges {
         for route in bridge::routes(one, notes) {
@@ -270,6 +271,15 @@ fn session(conf: &Conf, notes: &mut Vec<Note>) -> Block {
     }
     if let Some((setting, count)) = number(conf, "global_max_clients", notes) {
         block.set("max_kept", &count.min(MOST).to_string(), Some(&setting.origin));
+    }
+    block
+}
+
+fn sys(conf: &Conf, notes: &mut Vec<Note>) -> Block {
+    let mut block = Block::new("[sys]", None);
+    if let Some((setting, seconds)) = number(conf, "sys_interval", notes) {
+        let seconds = seconds.min(86_400);
+        block.set("interval_s", &seconds.to_string(), Some(&setting.origin));
     }
     block
 }

@@ -54,6 +54,7 @@ fn the_sample_with_everything_is_carried_over() {
     assert_eq!((limits.max_packet_bytes, limits.max_keep_alive_s), (200_000, 600));
     assert_eq!(limits.max_session_expiry_s, 14 * 24 * 3600);
     assert_eq!(settings.log.level, "debug");
+    assert_eq!(settings.broker.sys_interval_s, 30);
     // Users and rules can't be carried over yet: nothing is open to a network.
     assert!(
         settings

@@ -29,6 +29,24 @@ pub fn frame_len(bytes: &[u8], max_packet_bytes: usize) -> Result<Option<usize>,
     Ok(Some(whole))
 }
 
+/// Bytes of the payload in the frame of a PUBLISH, without a look at the rest: for frames of our own. `None` for what is
+/// none.
+pub fn payload_len(version: Version, frame: &[u8]) -> Option<usize> {
+    let (first, rest) = frame.split_first()?;
+    let (_, used, _) = var_int(rest).ok()??;
+    let (topic, rest) = rest.get(used..)?.split_first_chunk()?;
+    let packet_id = if first & 0x06 == 0 { 0 } else { 2 };
+    let rest = rest.get(usize::from(u16::from_be_bytes(*topic)) + packet_id..)?;
+    let properties = match version {
+        Version::V5 => {
+            let (len, used, _) = var_int(rest).ok()??;
+            len as usize + used
+        }
+        Version::V31 | Version::V311 => 0,
+    };
+    (first >> 4 == 3).then(|| rest.len().saturating_sub(properties))
+}
+
 /// A frame taken apart.
 pub(super) struct Header<'a> {
     /// Packet type, 0 to 15.

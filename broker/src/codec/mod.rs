@@ -14,7 +14,7 @@ pub mod reason;
 pub mod topic;
 
 pub use connect::peek_version;
-pub use decode::{decode, frame_len};
+pub use decode::{decode, frame_len, payload_len};
 pub use encode::encode;
 pub use packet::*;
 pub use property::{Place, Properties, PropertiesBuf, Property};

@@ -117,7 +117,12 @@ struct Shared {
     subscriptions: Arc<ArcSwap<Subscriptions>>,
     writer: Mutex<()>,
     retained: Mutex<Retained>,
+    /// What is retained under `$SYS`, apart: it takes no room from the clients' messages.
+    system: Mutex<Retained>,
 }
+
+/// Retained messages under `$SYS`, in number and bytes: the broker's own, and the states of bridges.
+const MAX_SYSTEM: (usize, usize) = (10_000, 1 << 20);
 
 /// Subscriptions and retained messages of the node.
 #[derive(Debug, Clone)]
@@ -138,6 +143,7 @@ impl Hub {
                     limits.max_retained_messages,
                     limits.max_retained_bytes,
                 )),
+                system: Mutex::new(Retained::new(MAX_SYSTEM.0, MAX_SYSTEM.1)),
             }),
         }
     }
@@ -202,33 +208,38 @@ impl Hub {
         }
     }
 
-    fn lock_retained(&self) -> MutexGuard<'_, Retained> {
-        self.shared.retained.lock().unwrap_or_else(|e| e.into_inner())
+    /// Where messages are retained that have this topic or match this filter: wildcards at the first level match nothing
+    /// under `$SYS`.
+    fn lock_retained(&self, topic: &str) -> MutexGuard<'_, Retained> {
+        let retained = match topic.split('/').next() {
+            Some("$SYS") => &self.shared.system,
+            _ => &self.shared.retained,
+        };
+        retained.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Keeps `message` for later subscribers; an empty payload clears what was kept.
     pub fn retain(&self, message: Arc<Message>) -> Result<(), Full> {
-        self.lock_retained().set(message)
+        self.lock_retained(&message.topic).set(message)
     }
 
     /// Keeps messages of an earlier run. Returns how many found no room, because a limit is lower now.
     pub fn restore_retained(&self, messages: Vec<Arc<Message>>) -> usize {
-        let mut retained = self.lock_retained();
         messages
             .into_iter()
-            .filter(|message| retained.set(message.clone()).is_err())
+            .filter(|message| self.retain(message.clone()).is_err())
             .count()
     }
 
     /// Up to `limit` retained messages for a filter. The walk is outside the lock.
     pub fn retained(&self, filter: &str, limit: usize) -> Vec<Arc<Message>> {
-        let retained = self.lock_retained().clone();
+        let retained = self.lock_retained(filter).clone();
         retained.matching(filter, limit)
     }
 
-    /// Retained messages, in number and bytes.
+    /// Retained messages of the clients, in number and bytes: without those under `$SYS`.
     pub fn retained_size(&self) -> (usize, usize) {
-        let retained = self.lock_retained();
+        let retained = self.lock_retained("");
         (retained.len(), retained.bytes())
     }
 }

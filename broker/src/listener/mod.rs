@@ -24,7 +24,7 @@ use tokio::time::timeout_at;
 
 use crate::config::{Bind, ListenerConfig};
 use crate::connection::Accepted;
-use crate::worker::Mailbox;
+use crate::worker::Shared;
 use rate::Rates;
 use transport::Transport;
 use unix::SocketFile;
@@ -104,11 +104,11 @@ impl Bound {
             .collect()
     }
 
-    /// Starts to accept; sockets go round the `mailboxes`, at most as many at a time as there are `permits`. Each has
+    /// Starts to accept; sockets go round the workers' mailboxes, at most as many at a time as there are `permits`. Each has
     /// `connect_timeout` for all that comes before its session.
     pub fn serve(
         self,
-        mailboxes: Arc<[Arc<Mailbox>]>,
+        shared: Arc<Shared>,
         permits: Arc<Semaphore>,
         connect_timeout: Duration,
     ) -> io::Result<Listeners> {
@@ -118,7 +118,7 @@ impl Bound {
             .enable_time()
             .build()?;
         let deal = Arc::new(Deal {
-            mailboxes,
+            shared,
             permits,
             connect_timeout,
             next: AtomicU64::new(0),
@@ -165,7 +165,7 @@ impl Listeners {
 
 /// What the accept loops share.
 struct Deal {
-    mailboxes: Arc<[Arc<Mailbox>]>,
+    shared: Arc<Shared>,
     permits: Arc<Semaphore>,
     connect_timeout: Duration,
     next: AtomicU64,
@@ -261,7 +261,10 @@ impl Door {
                 _ = stopped.changed() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer),
+                Ok((stream, peer)) => {
+                    self.deal.shared.counts.sockets.add(1);
+                    self.take(stream, peer);
+                }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
                     tracing::warn!(listener = self.config.name, %error, "accept failed, trying again shortly");
@@ -367,8 +370,8 @@ impl Deal {
     /// Hands one socket to the next worker.
     fn out(&self, accepted: Box<Accepted>) {
         self.accepted.increment(1);
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.mailboxes.len().max(1) as u64;
-        if let Some(mailbox) = self.mailboxes.get(turn as usize) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.shared.mailboxes.len().max(1) as u64;
+        if let Some(mailbox) = self.shared.mailboxes.get(turn as usize) {
             mailbox.put_socket(accepted);
         }
     }

@@ -146,6 +146,11 @@ impl Session {
         self.outbound.len()
     }
 
+    /// Bytes of the messages that wait for the client.
+    pub fn queued_bytes(&self) -> usize {
+        self.outbound.bytes()
+    }
+
     /// Messages on their way to the client that are not acknowledged.
     pub fn inflight(&self) -> usize {
         self.inflight.as_ref().map_or(0, |inflight| inflight.len())

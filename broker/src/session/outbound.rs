@@ -85,6 +85,11 @@ impl Outbound {
         self.queue.len()
     }
 
+    /// What they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Gives memory back that a burst has left.
     pub fn shrink(&mut self) {
         if self.queue.is_empty() {

@@ -59,6 +59,7 @@ impl State {
         }
         self.registry.attached(at.slot);
         self.metrics.connections.increment(1.0);
+        self.counts.connected.add(1);
         self.arm(at);
         self.write_backlog(); // the will of the connection before, ahead of what this one does
         self.opened(at);
@@ -169,6 +170,7 @@ impl State {
         let expiry_s = slot.session.expiry_s();
         let username = will.is_some().then(|| slot.username.clone()).flatten();
         self.metrics.connections.decrement(1.0);
+        self.counts.connected.take_one();
         if let Some(will) = will {
             self.push_will(client_id.clone(), username, will);
         }
@@ -230,7 +232,10 @@ impl State {
             }
             match slot.session.handle_timeout(now_ms) {
                 Some(TimeoutKind::KeepAlive) => slot.kick(Reason::KeepAliveTimeout),
-                Some(TimeoutKind::Expired) => self.remove(at),
+                Some(TimeoutKind::Expired) => {
+                    self.counts.expired.add(1);
+                    self.remove(at);
+                }
                 Some(TimeoutKind::WillDelay) => {
                     self.publish_late_will(at);
                     self.arm(at);

@@ -13,6 +13,7 @@ use super::state::{SessionRef, State};
 use crate::classify::{Level, Publisher};
 use crate::record::{Change, Record, SessionRecord};
 use crate::session::WillMessage;
+use crate::sys::is_reserved;
 
 /// Bytes of wills that may wait, and of records that may wait.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -117,6 +118,10 @@ impl State {
 
     /// The will of a client that is gone waits for its turn.
     pub(super) fn push_will(&mut self, client_id: Arc<str>, username: Option<Box<str>>, will: WillMessage) {
+        if is_reserved(will.as_publish().topic) {
+            self.metrics.publishes_denied.increment(1);
+            return;
+        }
         self.backlog.push(client_id, What::Will { username, will });
     }
 

@@ -57,10 +57,13 @@ impl State {
                         slot.session.handle_packet(now_ms, Packet::Publish(publish))?; // it may number a topic
                     }
                     self.metrics.publishes_dropped.increment(1);
+                    self.counts.publishes_dropped.add(1);
                     return Ok(Taken::Yes);
                 }
                 QoS::AtLeastOnce | QoS::ExactlyOnce if config.reject && version == Some(Version::V5) => {
-                    return self.reject(at, publish);
+                    let refused = self.refuse(at, publish, Reason::QuotaExceeded)?;
+                    self.metrics.publishes_rejected.increment(u64::from(refused));
+                    return Ok(Taken::Yes);
                 }
                 _ => {}
             }
@@ -72,24 +75,36 @@ impl State {
         Ok(Taken::Held)
     }
 
-    /// Answered 0x97, in the order of the client's publishes; one that is known already is not refused.
-    fn reject(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+    /// What this client may not publish. A 5.0 client is told (0x87); of others it is taken and dropped, since they can't be
+    /// told but by the end of their connection.
+    pub(super) fn deny(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+        self.metrics.publishes_denied.increment(1);
+        tracing::debug!(topic = publish.topic, "a publish is denied");
+        self.refuse(at, publish, Reason::NotAuthorized)?;
+        Ok(Taken::Yes)
+    }
+
+    /// Answers in the order of the client's publishes, a 5.0 client with `reason`. False when there is nothing to refuse:
+    /// it is known already, or it is QoS 0.
+    fn refuse(&mut self, at: SessionRef, publish: Publish<'_>, reason: Reason) -> Result<bool, Violation> {
         let now_ms = self.now_ms;
         let Some(slot) = self.slot(at) else {
-            return Ok(Taken::Yes);
+            return Ok(false);
         };
         let request = slot.session.handle_packet(now_ms, Packet::Publish(publish))?;
-        if let Request::Publish {
+        slot.wake();
+        let Request::Publish {
             ticket: Some(ticket), ..
         } = request
-        {
-            slot.session.settle(ticket, Err(Reason::QuotaExceeded));
-            slot.wake();
-            self.metrics.publishes_rejected.increment(1);
-        } else {
-            slot.wake();
-        }
-        Ok(Taken::Yes)
+        else {
+            return Ok(false);
+        };
+        let result = match slot.session.version() {
+            Version::V5 => Err(reason),
+            Version::V31 | Version::V311 => Ok(()),
+        };
+        slot.session.settle(ticket, result);
+        Ok(true)
     }
 
     /// The connection is woken at the next tick.

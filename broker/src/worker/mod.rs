@@ -4,6 +4,7 @@
 mod acks;
 mod attach;
 mod backlog;
+mod census;
 mod full;
 mod mailbox;
 mod publish;
@@ -32,7 +33,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 pub(crate) use attach::Attached;
-pub(crate) use mailbox::Mailbox;
+pub(crate) use mailbox::{Delivery, Mailbox};
 pub(crate) use publish::Taken;
 pub(crate) use state::{SessionRef, State};
 
@@ -47,6 +48,7 @@ use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
 use crate::spool::Pressure;
 use crate::store::{KeptSession, TakeEvents};
+use crate::sys::Counts;
 
 /// Bytes that a worker reads at once, for whichever connection has something.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -88,6 +90,7 @@ pub(crate) struct Parts {
 /// What all workers of a broker share.
 pub(crate) struct Shared {
     parts: Parts,
+    pub counts: Counts,
     /// All below this sequence of the log is done for the sink.
     pub delivered: Arc<AtomicU64>,
     pub started: Instant,
@@ -111,6 +114,7 @@ impl Shared {
     pub fn new(parts: Parts) -> Self {
         Self {
             unsettled: parts.mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
+            counts: Counts::new(parts.mailboxes.len()),
             stage: AtomicU8::new(Stage::Running as u8),
             parts,
             delivered: Arc::default(),
@@ -321,6 +325,7 @@ impl Worker {
                     state.look_at_restored();
                     state.wake_paused();
                     state.observe();
+                    state.take_census();
                 });
             }
             if self.flush_wanted.take() {

@@ -11,6 +11,7 @@ use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, SubscriberId};
 use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
 use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation, Whole};
+use crate::sys::is_reserved;
 
 /// What became of a PUBLISH that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,9 @@ impl State {
         if publish.qos != QoS::AtMostOnce && !slot.session.can_take_publish() {
             return Ok(Taken::Held); // settling wakes the connection
         }
+        if is_reserved(whole.topic) {
+            return self.deny(at, publish);
+        }
         let class = slot.class(&shared, whole.topic).clone();
         if !shared.classify.is_open(&class) {
             if !std::mem::replace(&mut slot.in_line, true) {
@@ -91,6 +95,9 @@ impl State {
         };
         let index = self.accept(&from, &class, &whole);
         self.count_share(at, bytes);
+        self.counts
+            .publish_bytes_received
+            .add(whole.payload.len() as u64);
         if let (Some(ticket), Some(index)) = (ticket, index) {
             self.owed.push(Owed {
                 slot: at.slot,
@@ -225,8 +232,14 @@ impl State {
                 slot.wake();
                 self.metrics.deliveries.increment(1);
             }
-            Delivered::DroppedQoS0 => self.metrics.dropped_qos0.increment(1),
-            Delivered::DroppedFull => self.metrics.dropped_full.increment(1),
+            Delivered::DroppedQoS0 => {
+                self.metrics.dropped_qos0.increment(1);
+                self.counts.publishes_dropped.add(u64::from(slot.link.is_some()));
+            }
+            Delivered::DroppedFull => {
+                self.metrics.dropped_full.increment(1);
+                self.counts.publishes_dropped.add(1);
+            }
             Delivered::Expired => self.metrics.dropped_expired.increment(1),
         }
     }
@@ -257,6 +270,7 @@ impl State {
             if let Some(mailbox) = self.shared.mailboxes.get(worker) {
                 let lost = mailbox.put_deliveries(batch);
                 self.metrics.dropped_mailbox.increment(lost as u64);
+                self.counts.publishes_dropped.add(lost as u64);
             }
             batch.clear();
         }

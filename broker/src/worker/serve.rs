@@ -7,6 +7,10 @@ use super::state::{SessionRef, State};
 use crate::codec::{Packet, PacketId, Reason};
 use crate::record::Change;
 use crate::session::{Request, Ticket, Violation};
+use crate::sys::Sent;
+
+/// The type of PUBLISH.
+const PUBLISH: u8 = 3;
 
 impl State {
     /// The connection's task runs for the first time: from now on it is woken through `waker`.
@@ -20,6 +24,7 @@ impl State {
     pub fn touch(&mut self, at: SessionRef, bytes: usize) {
         let now_ms = self.now_ms;
         self.metrics.bytes_received.increment(bytes as u64);
+        self.counts.bytes_received.add(bytes as u64);
         if let Some(slot) = self.slot(at) {
             slot.session.touch(now_ms);
         }
@@ -41,12 +46,19 @@ impl State {
     /// Counts a packet by the first byte of its frame.
     pub fn count_packet(&mut self, first_byte: u8) {
         self.metrics.packet(first_byte);
+        self.counts.packets_received.add(1);
+        self.counts
+            .publishes_received
+            .add(u64::from(first_byte >> 4 == PUBLISH));
     }
 
     /// Counts a CONNECT of `bytes`.
     pub fn count_connect(&mut self, bytes: usize) {
         self.metrics.packet(0x10);
         self.metrics.bytes_received.increment(bytes as u64);
+        self.counts.packets_received.add(1);
+        self.counts.connects.add(1);
+        self.counts.bytes_received.add(bytes as u64);
     }
 
     /// Counts a CONNECT that was refused.
@@ -57,6 +69,7 @@ impl State {
     /// Counts bytes that were written.
     pub fn sent(&mut self, bytes: usize) {
         self.metrics.bytes_sent.increment(bytes as u64);
+        self.counts.bytes_sent.add(bytes as u64);
     }
 
     /// Appends what session `at` has to send to `out`, up to about `soft_limit` bytes.
@@ -65,9 +78,17 @@ impl State {
         if let Some(slot) = self.slot(at)
             && slot.session.wants_transmit()
         {
+            let before = out.len();
             slot.session.poll_transmit(now_ms, out, soft_limit);
             let drops = slot.session.take_drops();
+            let sent = Sent::in_bytes(slot.session.version(), out.get(before..).unwrap_or_default());
             self.metrics.dropped(drops);
+            self.counts.packets_sent.add(sent.packets);
+            self.counts.publishes_sent.add(sent.publishes);
+            self.counts.publish_bytes_sent.add(sent.publish_bytes);
+            self.counts
+                .publishes_dropped
+                .add(u64::from(drops.too_large) + u64::from(drops.expired));
             self.take_events(at);
         }
     }

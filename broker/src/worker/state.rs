@@ -12,6 +12,7 @@ use slab::Slab;
 use super::Shared;
 use super::acks::{Acks, Owed};
 use super::backlog::Backlog;
+use super::census::Census;
 use super::full::Share;
 use super::mailbox::Delivery;
 use super::restore::Since;
@@ -24,6 +25,7 @@ use crate::hub::{HubReader, Match};
 use crate::metrics::WorkerMetrics;
 use crate::session::{Session, SessionLimits, Whole};
 use crate::store::StoreEvent;
+use crate::sys::WorkerCounts;
 
 /// The timers look no further ahead: what a session leaves in them when its deadline moves is gone after this time.
 const LOOK_AGAIN_MS: u64 = 10 * 60 * 1_000;
@@ -107,6 +109,9 @@ pub(crate) struct State {
     telling: Vec<StoreEvent>,
     tell_after: u64,
     pub(super) metrics: WorkerMetrics,
+    /// What `$SYS` is made of.
+    pub(super) counts: Arc<WorkerCounts>,
+    pub(super) census: Census,
 }
 
 impl State {
@@ -144,6 +149,8 @@ impl State {
             telling: Vec::new(),
             tell_after: 0,
             metrics: WorkerMetrics::new(id),
+            counts: shared.counts.worker(id),
+            census: Census::default(),
             shared,
         }
     }
@@ -233,6 +240,7 @@ impl State {
     /// Brings gauges up to date; called by the ticker, not by packets.
     pub(super) fn observe(&self) {
         self.metrics.sessions.set(self.slots.len() as f64);
+        self.counts.sessions.set(self.slots.len() as u64);
         self.metrics
             .held
             .set((self.held.len() + self.gated.len() + self.paused.len()) as f64);

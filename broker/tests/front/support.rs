@@ -529,6 +529,16 @@ impl Client {
         }
     }
 
+    /// The PUBLISH that comes: topic, text, RETAIN.
+    pub fn message(&mut self) -> (String, String, bool) {
+        let frame = self.frame().expect("a message");
+        let Ok(Packet::Publish(publish)) = codec::decode(self.version, &frame) else {
+            panic!("not a PUBLISH: {frame:?}");
+        };
+        let text = String::from_utf8_lossy(publish.payload).into_owned();
+        (publish.topic.to_owned(), text, publish.retain)
+    }
+
     /// What comes within `time`, if anything.
     pub fn try_receive(&mut self, time: Duration) -> Option<Received> {
         self.stream.set_read_timeout(Some(time)).unwrap();
