@@ -148,8 +148,7 @@ impl Broker {
             if Arc::strong_count(&self.shared.delivered) == 1 {
                 self.shared.delivered.store(u64::MAX, Ordering::Release); // no sink will say so
             }
-            let connect_timeout = Duration::from_secs(self.shared.config.limits.connect_timeout_s.into());
-            self.listeners = Some(bound.serve(self.shared.clone(), self.permits.clone(), connect_timeout)?);
+            self.listeners = Some(bound.serve(self.shared.clone(), self.permits.clone())?);
         }
         Ok(())
     }
@@ -304,7 +303,7 @@ fn open_store(
         return Ok((Restored::default(), None));
     };
     let path = spool.dir.with_file_name(STORE_FILE);
-    let (restored, builder) = store::open(&path, &config.limits, log, epoch())?;
+    let (restored, builder) = store::open(&path, &config.limits_of_store(), log, epoch())?;
     Ok((restored, Some(builder.spawn(fatal.clone())?)))
 }
 

@@ -68,10 +68,18 @@ pub struct Limits {
     pub topic_alias_maximum_out: u16,
     /// Seconds from accept to a whole CONNECT.
     pub connect_timeout_s: u16,
+    /// Connections of one listener that have not sent a whole CONNECT yet; beyond them none is accepted.
+    pub max_handshakes: usize,
     /// Greatest keep-alive granted, in seconds; 0: no bound.
     pub max_keep_alive_s: u16,
     /// Levels in a topic name or filter.
     pub max_topic_levels: usize,
+    /// Bytes of a topic name or filter.
+    pub max_topic_bytes: usize,
+    /// PUBLISHes that are read of one client in a second, in the middle; 0: no bound.
+    pub max_message_rate: u32,
+    /// Bytes that are read of one client in a second, in the middle; 0: no bound.
+    pub max_bytes_rate: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: usize,
     /// QoS 1 and 2 messages on their way to one client.
@@ -114,8 +122,12 @@ impl Default for Limits {
             topic_alias_maximum: 10,
             topic_alias_maximum_out: 10,
             connect_timeout_s: 10,
+            max_handshakes: 10_000,
             max_keep_alive_s: 0,
             max_topic_levels: 200,
+            max_topic_bytes: 65_535,
+            max_message_rate: 0,
+            max_bytes_rate: 0,
             max_subscriptions: 1000,
             max_inflight_messages: 20,
             max_queued_messages: 1000,
@@ -167,7 +179,48 @@ impl Default for Config {
     }
 }
 
+impl Limits {
+    fn add_faults(&self, section: &str, check: &mut dyn FnMut(bool, &str)) {
+        let key = |key: &str, text: &str| format!("{section}.{key} {text}");
+        check(
+            (64..=268_435_460).contains(&self.max_packet_bytes),
+            &key("max_packet_bytes", "must be 64 to 268435460"),
+        );
+        for (name, is_there) in [
+            ("receive_maximum", self.receive_maximum > 0),
+            ("max_inflight_messages", self.max_inflight_messages > 0),
+            ("max_handshakes", self.max_handshakes > 0),
+            ("max_topic_bytes", self.max_topic_bytes > 0),
+        ] {
+            check(is_there, &key(name, "must be at least 1"));
+        }
+    }
+}
+
 impl Config {
+    /// The bounds for the clients of a listener, by its place among them.
+    pub fn limits_at(&self, listener: usize) -> &Limits {
+        let own = self
+            .listeners
+            .get(listener)
+            .and_then(|listener| listener.limits.as_deref());
+        own.unwrap_or(&self.limits)
+    }
+
+    /// The bounds of the store: its queues are as great as those of any listener's clients, since a session may come by any.
+    pub(crate) fn limits_of_store(&self) -> Limits {
+        let mut limits = self.limits.clone();
+        for own in self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.limits.as_ref())
+        {
+            limits.max_queued_messages = limits.max_queued_messages.max(own.max_queued_messages);
+            limits.max_queued_bytes = limits.max_queued_bytes.max(own.max_queued_bytes);
+        }
+        limits
+    }
+
     /// Everything that is wrong with it, each with its remedy; empty when it can be started.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -178,18 +231,7 @@ impl Config {
         };
         check((1..=1024).contains(&self.workers), "workers must be 1 to 1024");
         check(!self.listeners.is_empty(), "at least one listener is needed");
-        check(
-            (64..=268_435_460).contains(&self.limits.max_packet_bytes),
-            "limits.max_packet_bytes must be 64 to 268435460",
-        );
-        check(
-            self.limits.receive_maximum > 0,
-            "limits.receive_maximum must be at least 1",
-        );
-        check(
-            self.limits.max_inflight_messages > 0,
-            "limits.max_inflight_messages must be at least 1",
-        );
+        self.limits.add_faults("limits", &mut check);
         check(
             (4 * KIB..=1024 * KIB).contains(&self.bus.chunk_bytes),
             "bus.chunk_bytes must be 4 KiB to 1 MiB",
@@ -198,7 +240,9 @@ impl Config {
             (2..=128).contains(&self.bus.window_chunks),
             "bus.window_chunks must be 2 to 128",
         );
-        let greatest = self.bus.chunk_bytes.max(self.limits.max_packet_bytes);
+        let greatest = (0..self.listeners.len())
+            .map(|listener| self.limits_at(listener).max_packet_bytes)
+            .fold(self.bus.chunk_bytes.max(self.limits.max_packet_bytes), usize::max);
         self.log.add_faults(greatest, &mut check);
         for (index, listener) in self.listeners.iter().enumerate() {
             listener.add_faults(index, &mut check);

@@ -49,6 +49,8 @@ pub const ACKS_WAITING: &str = "forebay_acks_waiting";
 pub const ACK_SECONDS: &str = "forebay_ack_seconds";
 /// Connections that are not read from because something is full.
 pub const HELD: &str = "forebay_connections_held";
+/// Times that a client had to wait for its own rate.
+pub const SLOWED: &str = "forebay_connections_slowed_total";
 /// Time that a commit of the store takes.
 pub const STORE_COMMIT_SECONDS: &str = "forebay_store_commit_seconds";
 /// Sequence in the log up to which the store has read.
@@ -121,6 +123,10 @@ pub fn describe() {
         "Time from a chunk's first record to the acknowledgement of its records"
     );
     describe_gauge!(HELD, "Connections held back because something is full");
+    describe_counter!(
+        SLOWED,
+        "Times that a client had to wait for its message or byte rate"
+    );
     describe_spool();
     describe_store();
 }
@@ -200,9 +206,33 @@ const PACKET_TYPES: [&str; 16] = [
     "auth",
 ];
 
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Disconnect,
+    Lost,
+    Protocol,
+    TakenOver,
+    KeepAlive,
+    Shutdown,
+    Other,
+}
+
+/// In the order of [`Closed`].
+const CLOSED: [&str; 7] = [
+    "disconnect",
+    "lost",
+    "protocol",
+    "taken_over",
+    "keep_alive",
+    "shutdown",
+    "other",
+];
+
 /// The handles of one worker.
 pub(crate) struct WorkerMetrics {
     packets: [Counter; 16],
+    closed: [Counter; CLOSED.len()],
     publishes: [Counter; 3],
     pub bytes_received: Counter,
     pub bytes_sent: Counter,
@@ -220,6 +250,7 @@ pub(crate) struct WorkerMetrics {
     pub chunks: Counter,
     pub ack_seconds: Histogram,
     pub connections: Gauge,
+    pub connections_slowed: Counter,
     pub sessions: Gauge,
     pub held: Gauge,
     pub chunks_in_flight: Gauge,
@@ -232,6 +263,7 @@ impl WorkerMetrics {
         let dropped = |reason: &'static str| counter!(DELIVERIES_DROPPED, "reason" => reason);
         let worker = worker.to_string();
         Self {
+            closed: CLOSED.map(|reason| counter!(CONNECTIONS_CLOSED, "reason" => reason)),
             packets: PACKET_TYPES.map(|kind| counter!(PACKETS_RECEIVED, "type" => kind)),
             publishes: ["0", "1", "2"].map(|qos| counter!(PUBLISHES, "qos" => qos)),
             bytes_received: counter!(BYTES_RECEIVED),
@@ -250,10 +282,18 @@ impl WorkerMetrics {
             chunks: counter!(CHUNKS),
             ack_seconds: histogram!(ACK_SECONDS),
             connections: gauge!(CONNECTIONS),
+            connections_slowed: counter!(SLOWED),
             sessions: gauge!(SESSIONS, "worker" => worker.clone()),
             held: gauge!(HELD, "worker" => worker.clone()),
             chunks_in_flight: gauge!(CHUNKS_IN_FLIGHT, "worker" => worker.clone()),
             acks_waiting: gauge!(ACKS_WAITING, "worker" => worker),
+        }
+    }
+
+    /// Counts a connection that ended.
+    pub fn closed(&self, why: Closed) {
+        if let Some(counter) = self.closed.get(why as usize) {
+            counter.increment(1);
         }
     }
 

@@ -13,10 +13,14 @@ mod aliases;
 mod full;
 #[path = "front/kept.rs"]
 mod kept;
+#[path = "front/limits.rs"]
+mod limits;
 #[path = "front/mount.rs"]
 mod mount;
 #[path = "front/parked.rs"]
 mod parked;
+#[path = "front/rate.rs"]
+mod rate;
 #[path = "front/support.rs"]
 mod support;
 #[path = "front/sys.rs"]

@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "transports/limits.rs"]
+mod limits;
 #[path = "transports/proxy.rs"]
 mod proxy;
 #[path = "transports/support.rs"]

@@ -8,6 +8,7 @@ use forebay_broker::config::{TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
 use super::fault::Faults;
+use super::limits;
 use super::reader::Section;
 use super::value::Table;
 
@@ -42,11 +43,12 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
     let anonymous = read_auth(root);
     let spool = read_spool(root);
     let folder = data_dir.join("spool");
+    let limits = limits::read(root);
     let config = Config {
         node_id: id,
         workers,
-        listeners: read_listeners(root, anonymous, notices),
-        limits: read_limits(root),
+        listeners: read_listeners(root, anonymous, &limits, notices),
+        limits,
         bus: read_bus(root),
         sys_interval_s: root.section("sys").integer("interval_s", 0..=86_400),
         full: FullConfig {
@@ -98,7 +100,12 @@ fn read_auth(root: &Section<'_>) -> Option<bool> {
     auth.is_given().then_some(anonymous)
 }
 
-fn read_listeners(root: &Section<'_>, auth: Option<bool>, notices: &mut Vec<String>) -> Vec<ListenerConfig> {
+fn read_listeners(
+    root: &Section<'_>,
+    auth: Option<bool>,
+    limits: &Limits,
+    notices: &mut Vec<String>,
+) -> Vec<ListenerConfig> {
     let mut sections = root.sections("listener");
     if sections.is_empty() && !root.has("listener") {
         sections.push(root.default_section("listener"));
@@ -106,7 +113,7 @@ fn read_listeners(root: &Section<'_>, auth: Option<bool>, notices: &mut Vec<Stri
     let mut listeners: Vec<ListenerConfig> = Vec::new();
     let mut names = HashSet::new();
     for section in &sections {
-        let Some(listener) = read_listener(section, auth, notices) else {
+        let Some(listener) = read_listener(section, auth, limits, notices) else {
             continue;
         };
         let free_port = listener.bind.tcp().is_some_and(|address| address.port() == 0);
@@ -132,12 +139,14 @@ fn read_listeners(root: &Section<'_>, auth: Option<bool>, notices: &mut Vec<Stri
 fn read_listener(
     section: &Section<'_>,
     auth: Option<bool>,
+    limits: &Limits,
     notices: &mut Vec<String>,
 ) -> Option<ListenerConfig> {
     let tls = section.section("tls");
     for key in ["cert", "key", "client_ca", "client_cert", "crl"] {
         tls.not_built(key, TLS_HINT);
     }
+    let own_limits = limits::of_listener(section, limits);
     let own = section.optional_flag("allow_anonymous");
     let name = section.optional_text("name");
     let transport = read_transport(section);
@@ -181,6 +190,7 @@ fn read_listener(
         mount_point: section.optional_text("mount_point").map(Into::into),
         max_connections,
         max_connect_rate_per_address,
+        limits: own_limits,
     })
 }
 
@@ -237,30 +247,6 @@ fn read_transport(section: &Section<'_>) -> TransportConfig {
         );
     }
     TransportConfig::Tcp
-}
-
-fn read_limits(root: &Section<'_>) -> Limits {
-    let limits = root.section("limits");
-    let session = root.section("session");
-    Limits {
-        max_connections: limits.integer("max_connections", 1..=ANY),
-        max_packet_bytes: limits.bytes("max_packet_bytes"),
-        receive_maximum: limits.integer("receive_maximum", 1..=65_535),
-        topic_alias_maximum: limits.integer("topic_alias_maximum", 0..=65_535),
-        topic_alias_maximum_out: limits.integer("topic_alias_maximum_out", 0..=65_535),
-        connect_timeout_s: limits.integer("connect_timeout_s", 1..=3600),
-        max_keep_alive_s: limits.integer("max_keep_alive_s", 0..=65_535),
-        max_topic_levels: limits.integer("max_topic_levels", 1..=65_535),
-        max_subscriptions: limits.integer("max_subscriptions", 0..=ANY),
-        max_inflight_messages: limits.integer("max_inflight_messages", 1..=65_535),
-        max_queued_messages: limits.integer("max_queued_messages", 1..=ANY),
-        max_queued_bytes: limits.bytes("max_queued_bytes"),
-        max_retained_messages: limits.integer("max_retained_messages", 0..=ANY),
-        max_retained_bytes: limits.bytes("max_retained_bytes"),
-        max_kept_sessions: session.integer("max_kept", 0..=ANY),
-        max_session_expiry_s: session.integer("max_expiry_s", 0..=ANY),
-        will_grace_s: session.integer("will_grace_s", 0..=86_400),
-    }
 }
 
 /// `[spool]`: the node's log on disk, and what is to be done when it is full.

@@ -8,6 +8,7 @@ mod broker;
 mod env;
 mod fault;
 mod kafka;
+mod limits;
 mod reader;
 mod value;
 

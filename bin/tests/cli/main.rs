@@ -8,6 +8,7 @@
 
 mod clients;
 mod faults;
+mod limits;
 mod migrate;
 mod spool;
 

@@ -16,6 +16,7 @@ mod foreign;
 mod harness;
 mod hostile;
 mod load;
+mod metrics;
 mod mqtt;
 mod publish;
 mod support;

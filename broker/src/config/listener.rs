@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::Limits;
 use crate::codec::{Version, topic};
 
 /// Where a listener listens.
@@ -154,6 +155,9 @@ pub struct ListenerConfig {
     pub max_connections: usize,
     /// Connections that one address may open within a second; 0: no bound. An IPv6 address counts by its /64.
     pub max_connect_rate_per_address: u32,
+    /// Bounds for its clients in place of [`super::Config::limits`], of those that are about one client or about what comes
+    /// before its session.
+    pub limits: Option<Box<Limits>>,
 }
 
 impl Default for ListenerConfig {
@@ -171,6 +175,7 @@ impl Default for ListenerConfig {
             mount_point: None,
             max_connections: 0,
             max_connect_rate_per_address: 0,
+            limits: None,
         }
     }
 }
@@ -184,6 +189,9 @@ impl ListenerConfig {
     /// What is wrong with it, each with its remedy. `index`: its place among the listeners.
     pub(super) fn add_faults(&self, index: usize, check: &mut dyn FnMut(bool, &str)) {
         let key = |key: &str, text: &str| format!("listener[{index}].{key} {text}");
+        if let Some(limits) = &self.limits {
+            limits.add_faults(&format!("listener[{index}].limits"), check);
+        }
         if let TransportConfig::WebSocket(config) = &self.transport {
             let fine = config.path.starts_with('/')
                 && config.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?');

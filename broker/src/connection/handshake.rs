@@ -20,7 +20,7 @@ use crate::codec::{
 use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
-use crate::session::{asked_expiry_s, fits_mount};
+use crate::session::{SessionLimits, asked_expiry_s, fits_mount};
 use crate::worker::Worker;
 
 /// First byte of CONNECT: its flags are reserved and 0.
@@ -48,7 +48,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         stream,
         peer,
         listener,
-        permits,
+        mut permits,
         mut read,
         deadline,
     } = *accepted;
@@ -62,24 +62,30 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         .ok()?
         .inspect_err(|error| tracing::debug!(%peer, %error, "closed before a whole CONNECT came"))
         .ok()?;
+    permits.shake_hands();
     let frame = read.get(..len)?;
-    worker.with(|state| state.count_connect(len));
     let packet = match decode(Version::V5, frame) {
         Ok(Packet::Connect(connect)) => connect,
         Ok(_) => return None,
         Err(error) => {
+            worker.with(|state| state.count_connect(len));
             refuse_malformed(stream, frame, error).await;
             return None;
         }
     };
-    match next(&worker, &packet, peer.ip(), listener) {
+    let next = next(&worker, &packet, peer.ip(), listener);
+    if !matches!(next, Next::Home(_)) {
+        worker.with(|state| state.count_connect(len)); // once, wherever it came to first
+    }
+    match next {
         Next::Join { principal, client_id } => {
             let assigned = client_id.is_some();
             let client_id = client_id.as_deref().unwrap_or(packet.client_id);
             let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned, listener));
             let version = packet.version;
             read.drain(..len);
-            let intake = Intake::new(read);
+            let limits = worker.shared.config.limits_at(listener);
+            let intake = Intake::new(read, limits, worker.with(|state| state.now_ms()));
             Some(Connection::new(worker, stream, joined, version, intake, permits))
         }
         Next::Home(home) => {
@@ -112,7 +118,7 @@ async fn first_packet(
     read: &mut Vec<u8>,
 ) -> io::Result<(Transport, usize)> {
     let config = &worker.shared.config;
-    let max_bytes = config.limits.max_packet_bytes;
+    let max_bytes = config.limits_at(listener).max_packet_bytes;
     let mut stream = stream.attach()?;
     if let Some(TransportConfig::WebSocket(websocket)) = config.listeners.get(listener).map(|l| &l.transport)
         && !stream.is_websocket()
@@ -144,6 +150,7 @@ async fn read_connect(
 }
 
 fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -> Next {
+    let limits = SessionLimits::from(worker.shared.config.limits_at(listener));
     let Some(listener) = worker.shared.config.listeners.get(listener) else {
         return Next::Refuse(connect.version, Reason::ServerUnavailable);
     };
@@ -152,6 +159,10 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
     }
     if let Err(error) = connect.check_client_id() {
         return Next::Refuse(connect.version, error.reason);
+    }
+    let will = connect.will.as_ref();
+    if will.is_some_and(|will| !limits.takes_topic(will.topic)) {
+        return Next::Refuse(connect.version, Reason::TopicNameInvalid);
     }
     let assigned = connect.client_id.is_empty().then(|| client_id_at_home(worker));
     let home = worker

@@ -1,8 +1,12 @@
 //! From bytes to handled packets: partial frames wait for the rest; a PUBLISH for which there is no room is parked,
 //! so that the acknowledgements and pings behind it are still served.
 
+use std::num::NonZeroU64;
+
 use super::End;
+use super::pace::Pace;
 use crate::codec::{DecodeError, Packet, Reason, Version, decode, frame_len};
+use crate::config::Limits;
 use crate::session::Violation;
 use crate::worker::{SessionRef, Taken, Worker};
 
@@ -14,13 +18,17 @@ const PUBLISH: u8 = 3;
 const DISCONNECT: u8 = 14;
 
 /// What a connection has read and not handled yet.
-#[derive(Default)]
 pub(super) struct Intake {
     /// A partial frame, or all that came after reading stopped.
     rest: Vec<u8>,
     /// `rest` may begin with whole frames: reading had stopped, or they came along with CONNECT.
     unread: bool,
     parked: Option<Box<Parked>>,
+    pace: Option<Box<Pace>>,
+    /// When the next packet may be handled, if it came too soon.
+    resume_ms: Option<NonZeroU64>,
+    max_packet_bytes: u32,
+    receive_maximum: u16,
 }
 
 /// Whole packets that wait for room, in order.
@@ -34,12 +42,25 @@ struct Parked {
 
 impl Intake {
     /// Starts with what was read along with CONNECT.
-    pub fn new(rest: Vec<u8>) -> Self {
+    pub fn new(rest: Vec<u8>, limits: &Limits, now_ms: u64) -> Self {
         Self {
             unread: !rest.is_empty(),
             rest,
             parked: None,
+            pace: Pace::new(limits.max_message_rate, limits.max_bytes_rate, now_ms),
+            resume_ms: None,
+            max_packet_bytes: u32::try_from(limits.max_packet_bytes).unwrap_or(u32::MAX),
+            receive_maximum: limits.receive_maximum,
         }
+    }
+
+    /// When to go on, if a packet waits that came too soon: nothing is read until then.
+    pub fn resumes_at(&self) -> Option<u64> {
+        self.resume_ms.map(NonZeroU64::get)
+    }
+
+    fn frame_len(&self, bytes: &[u8]) -> Result<Option<usize>, End> {
+        frame_len(bytes, self.max_packet_bytes as usize).map_err(refused)
     }
 
     /// Whether nothing waits for room.
@@ -54,8 +75,8 @@ impl Intake {
     }
 
     /// Whether so much waits that reading must stop.
-    pub fn is_full(&self, worker: &Worker) -> bool {
-        let most = usize::from(worker.shared.config.limits.receive_maximum);
+    pub fn is_full(&self) -> bool {
+        let most = usize::from(self.receive_maximum);
         self.parked
             .as_ref()
             .is_some_and(|parked| parked.bytes.len() - parked.done >= PARKED_BYTES || parked.count >= most)
@@ -113,8 +134,7 @@ impl Intake {
     pub fn retry(&mut self, worker: &Worker, at: SessionRef, version: Version) -> Result<(), End> {
         if let Some(mut parked) = self.parked.take() {
             while let Some(bytes) = parked.bytes.get(parked.done..).filter(|bytes| !bytes.is_empty()) {
-                let max = worker.shared.config.limits.max_packet_bytes;
-                let len = frame_len(bytes, max).map_err(refused)?.unwrap_or(bytes.len());
+                let len = self.frame_len(bytes)?.unwrap_or(bytes.len());
                 let frame = bytes.get(..len).unwrap_or(bytes);
                 if self.frame(worker, at, version, frame)? == Taken::Held {
                     self.parked = Some(parked);
@@ -138,17 +158,20 @@ impl Intake {
         version: Version,
         bytes: &[u8],
     ) -> Result<usize, End> {
-        let max = worker.shared.config.limits.max_packet_bytes;
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
-            if self.is_full(worker) {
+            if self.is_full() {
                 self.unread = true;
                 break;
             }
-            let Some(len) = frame_len(rest, max).map_err(refused)? else {
+            let Some(len) = self.frame_len(rest)? else {
                 break;
             };
             let Some(frame) = rest.get(..len) else { break };
+            if !self.is_in_time(worker, frame) {
+                self.unread = true;
+                break;
+            }
             worker.with(|state| state.count_packet(frame.first().copied().unwrap_or(0)));
             let must_wait = self.parked.is_some() && matches!(kind(frame), PUBLISH | DISCONNECT);
             if must_wait || self.frame(worker, at, version, frame)? == Taken::Held {
@@ -157,6 +180,15 @@ impl Intake {
             used += len;
         }
         Ok(used)
+    }
+
+    /// Whether this client may send this packet now.
+    fn is_in_time(&mut self, worker: &Worker, frame: &[u8]) -> bool {
+        let Some(pace) = &mut self.pace else { return true };
+        let now_ms = worker.with(|state| state.now_ms());
+        let taken = pace.take(kind(frame) == PUBLISH, frame.len(), now_ms);
+        self.resume_ms = taken.err().and_then(NonZeroU64::new);
+        self.resume_ms.is_none()
     }
 
     fn frame(

@@ -3,6 +3,7 @@
 
 mod handshake;
 mod intake;
+mod pace;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::codec::{Disconnect, Packet, Properties, Reason, Version, encode};
 use crate::listener::Permits;
 use crate::listener::transport::{Detached, Transport, yield_to_others};
+use crate::metrics::Closed;
 use crate::session::Detach;
 use crate::worker::{Attached, SessionRef, Stage, Worker};
 use intake::Intake;
@@ -58,6 +60,20 @@ enum End {
     Closed(Reason, &'static str),
     /// The session has another connection now, or the broker stops.
     Kicked(Reason),
+}
+
+impl End {
+    fn in_short(&self) -> Closed {
+        match self {
+            Self::Disconnected { .. } => Closed::Disconnect,
+            Self::Lost => Closed::Lost,
+            Self::Closed(..) => Closed::Protocol,
+            Self::Kicked(Reason::SessionTakenOver) => Closed::TakenOver,
+            Self::Kicked(Reason::KeepAliveTimeout) => Closed::KeepAlive,
+            Self::Kicked(Reason::ServerShuttingDown) => Closed::Shutdown,
+            Self::Kicked(_) => Closed::Other,
+        }
+    }
 }
 
 /// Serves one socket from its first byte to its last.
@@ -129,7 +145,7 @@ impl Connection {
             if self.eof && self.intake.is_clear() {
                 return Poll::Ready(End::Lost);
             }
-            let full = self.intake.is_full(&self.worker);
+            let full = self.intake.is_full() || self.is_too_fast();
             // A peer that takes nothing for long is the system's to give up (TCP_USER_TIMEOUT).
             let held = full || !self.out.is_empty();
             let held = self.worker.with(|state| state.must_hold(self.at, held));
@@ -157,6 +173,15 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a packet waits for its time; the connection is woken then.
+    fn is_too_fast(&mut self) -> bool {
+        let resume_ms = self.intake.resumes_at();
+        if let Some(resume_ms) = resume_ms {
+            self.worker.with(|state| state.resume_at(self.at, resume_ms));
+        }
+        resume_ms.is_some()
     }
 
     /// What this turn's packets were answered with, written before the task sleeps.
@@ -231,6 +256,7 @@ impl Connection {
 
     /// Says good-bye as far as the socket takes it at once, and gives the session back.
     fn finish(mut self, end: End) {
+        self.worker.with(|state| state.count_closed(end.in_short()));
         let (reason, how) = match end {
             End::Kicked(Reason::SessionTakenOver) => (Some(Reason::SessionTakenOver), None),
             End::Kicked(reason) => (Some(reason), Some(Detach::Lost)),

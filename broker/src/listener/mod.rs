@@ -70,6 +70,14 @@ pub(crate) struct Listeners {
 pub(crate) struct Permits {
     _all: OwnedSemaphorePermit,
     _own: Option<OwnedSemaphorePermit>,
+    handshake: Option<OwnedSemaphorePermit>,
+}
+
+impl Permits {
+    /// Its CONNECT is here: another may come that has sent none.
+    pub fn shake_hands(&mut self) {
+        self.handshake = None;
+    }
 }
 
 impl Bound {
@@ -104,14 +112,8 @@ impl Bound {
             .collect()
     }
 
-    /// Starts to accept; sockets go round the workers' mailboxes, at most as many at a time as there are `permits`. Each has
-    /// `connect_timeout` for all that comes before its session.
-    pub fn serve(
-        self,
-        shared: Arc<Shared>,
-        permits: Arc<Semaphore>,
-        connect_timeout: Duration,
-    ) -> io::Result<Listeners> {
+    /// Starts to accept; sockets go round the workers' mailboxes, at most as many at a time as there are `permits`.
+    pub fn serve(self, shared: Arc<Shared>, permits: Arc<Semaphore>) -> io::Result<Listeners> {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -120,7 +122,6 @@ impl Bound {
         let deal = Arc::new(Deal {
             shared,
             permits,
-            connect_timeout,
             next: AtomicU64::new(0),
             accepted: counter!(crate::metrics::CONNECTIONS_ACCEPTED),
             refused: counter!(crate::metrics::CONNECTIONS_REFUSED),
@@ -167,7 +168,6 @@ impl Listeners {
 struct Deal {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
-    connect_timeout: Duration,
     next: AtomicU64,
     accepted: Counter,
     refused: Counter,
@@ -180,6 +180,9 @@ struct Door {
     deal: Arc<Deal>,
     /// Permits of this listener alone, where it has a bound of its own.
     own: Option<Arc<Semaphore>>,
+    /// Permits of those that have not sent a whole CONNECT.
+    handshakes: Arc<Semaphore>,
+    connect_timeout: Duration,
     rates: Rates,
     /// Connections whose PROXY header is on its way. Each holds its permits.
     announced: JoinSet<Option<Guest>>,
@@ -230,10 +233,15 @@ impl Accepting {
 impl Door {
     fn new(index: usize, config: ListenerConfig, deal: Arc<Deal>) -> Self {
         let bounded = config.max_connections > 0;
+        let limits = deal.shared.config.limits_at(index);
+        let handshakes = limits.max_handshakes.min(Semaphore::MAX_PERMITS);
+        let connect_timeout = Duration::from_secs(limits.connect_timeout_s.into());
         Self {
             index,
             own: bounded
                 .then(|| Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)))),
+            handshakes: Arc::new(Semaphore::new(handshakes)),
+            connect_timeout,
             rates: Rates::new(config.max_connect_rate_per_address, Instant::now()),
             announced: JoinSet::new(),
             config,
@@ -251,7 +259,7 @@ impl Door {
         };
         loop {
             let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+                accepted = accept(&socket, self.handshakes.clone()) => accepted,
                 Some(guest) = self.announced.join_next() => {
                     if let Ok(Some(guest)) = guest {
                         self.let_in(guest);
@@ -261,22 +269,26 @@ impl Door {
                 _ = stopped.changed() => return,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((stream, peer, handshake)) => {
                     self.deal.shared.counts.sockets.add(1);
-                    self.take(stream, peer);
+                    self.take(stream, peer, handshake);
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
+                    // No descriptor left, most likely: one comes free when a client leaves.
                     tracing::warn!(listener = self.config.name, %error, "accept failed, trying again shortly");
-                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(ACCEPT_BACK_OFF) => {}
+                        _ = stopped.changed() => return,
+                    }
                 }
             }
         }
     }
 
     /// Takes one socket that was accepted, unless there are too many.
-    fn take(&mut self, stream: Transport, peer: SocketAddr) {
-        let Some(permits) = self.permits() else {
+    fn take(&mut self, stream: Transport, peer: SocketAddr, handshake: OwnedSemaphorePermit) {
+        let Some(permits) = self.permits(handshake) else {
             self.deal.refused.increment(1);
             tracing::debug!(listener = self.config.name, %peer, "refused: max_connections are open");
             return;
@@ -291,7 +303,7 @@ impl Door {
             stream,
             peer,
             permits,
-            deadline: Instant::now() + self.deal.connect_timeout,
+            deadline: Instant::now() + self.connect_timeout,
             read: Vec::new(),
         };
         if self.config.proxy_protocol {
@@ -305,13 +317,17 @@ impl Door {
         }
     }
 
-    fn permits(&self) -> Option<Permits> {
+    fn permits(&self, handshake: OwnedSemaphorePermit) -> Option<Permits> {
         let own = match &self.own {
             Some(own) => Some(own.clone().try_acquire_owned().ok()?),
             None => None,
         };
         let all = self.deal.permits.clone().try_acquire_owned().ok()?;
-        Some(Permits { _all: all, _own: own })
+        Some(Permits {
+            _all: all,
+            _own: own,
+            handshake: Some(handshake),
+        })
     }
 
     /// Hands one socket to the next worker, unless its address connects too often.
@@ -334,6 +350,16 @@ impl Door {
             deadline: guest.deadline,
         }));
     }
+}
+
+/// The next socket, once fewer than may be are on their way to a CONNECT. Those that wait stand in the system's line.
+async fn accept(
+    socket: &Accepting,
+    handshakes: Arc<Semaphore>,
+) -> io::Result<(Transport, SocketAddr, OwnedSemaphorePermit)> {
+    let handshake = handshakes.acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = socket.accept().await?;
+    Ok((stream, peer, handshake))
 }
 
 /// Reads the PROXY header, which makes the address that it states the peer's. `None`: there was none in time.

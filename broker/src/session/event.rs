@@ -14,6 +14,8 @@ pub struct SessionLimits {
     pub max_inflight_messages: u16,
     /// Levels in a topic name or filter.
     pub max_topic_levels: u16,
+    /// Bytes of a topic name or filter.
+    pub max_topic_bytes: u16,
     /// Subscriptions.
     pub max_subscriptions: u32,
     /// Messages that wait for the client, in number.
@@ -34,12 +36,22 @@ fn narrow<T: TryFrom<usize>>(value: usize, most: T) -> T {
     T::try_from(value).unwrap_or(most)
 }
 
+impl SessionLimits {
+    /// Whether a topic name or filter is short enough and has few enough levels.
+    pub fn takes_topic(&self, topic: &str) -> bool {
+        let most = usize::from(self.max_topic_levels);
+        topic.len() <= usize::from(self.max_topic_bytes)
+            && (topic.len() < most || topic.bytes().filter(|byte| *byte == b'/').count() < most)
+    }
+}
+
 impl From<&Limits> for SessionLimits {
     fn from(limits: &Limits) -> Self {
         Self {
             receive_maximum: limits.receive_maximum,
             max_inflight_messages: limits.max_inflight_messages,
             max_topic_levels: narrow(limits.max_topic_levels, u16::MAX),
+            max_topic_bytes: narrow(limits.max_topic_bytes, u16::MAX),
             max_subscriptions: narrow(limits.max_subscriptions, u32::MAX),
             max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
             max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),

@@ -101,6 +101,11 @@ impl Session {
         }
     }
 
+    /// The bounds of its next connection.
+    pub fn set_limits(&mut self, limits: Arc<SessionLimits>) {
+        self.limits = limits;
+    }
+
     /// The client identifier.
     pub fn client_id(&self) -> &str {
         &self.client_id
@@ -201,7 +206,7 @@ impl Session {
         if asked.filter.starts_with("$share/") {
             return refused(Reason::SharedSubscriptionsNotSupported);
         }
-        if !self.is_flat(asked.filter) || asked.filter.len() > usize::from(u16::MAX) {
+        if !self.limits.takes_topic(asked.filter) {
             return refused(Reason::TopicFilterInvalid);
         }
         if !self
@@ -318,11 +323,5 @@ impl Session {
         if let Some(inflight) = &mut self.inflight {
             inflight.shrink();
         }
-    }
-
-    /// Whether a topic name or filter has few enough levels.
-    fn is_flat(&self, topic: &str) -> bool {
-        let most = usize::from(self.limits.max_topic_levels);
-        topic.len() < most || topic.bytes().filter(|byte| *byte == b'/').count() < most
     }
 }

@@ -77,10 +77,10 @@ impl Session {
                 "a subscription identifier from a client [MQTT-3.3.4-6]",
             ));
         }
-        if !self.is_flat(publish.topic) {
+        if !self.limits.takes_topic(publish.topic) {
             return Err(Violation::new(
                 Reason::TopicNameInvalid,
-                "more topic levels than limits.max_topic_levels",
+                "a topic beyond limits.max_topic_levels or limits.max_topic_bytes",
             ));
         }
         Ok(())

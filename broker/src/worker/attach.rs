@@ -10,7 +10,7 @@ use crate::auth::Principal;
 use crate::codec::{Connect, Reason};
 use crate::hub::SubscriberId;
 use crate::record::{Change, Open};
-use crate::session::{Attach, Detach, Session, TimeoutKind, WillMessage};
+use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind, WillMessage};
 
 /// Sessions that one tick looks at: after a restart very many may have outlived their time.
 const FIRE_AT_ONCE: usize = 10_000;
@@ -43,14 +43,16 @@ impl State {
             None => (self.insert(client_id), false),
         };
         let kick = Rc::new(Cell::new(None));
-        let mut attach = self.attach_options(connect, client_id, session_present, assigned);
+        let mut attach = self.attach_options(connect, client_id, session_present, assigned, listener);
         let config = self.shared.config.listeners.get(listener);
         attach.mount = config.and_then(|listener| listener.mount_point.clone());
+        let limits = self.limits_at(listener);
         let now_ms = self.now_ms;
         if let Some(slot) = self.slot(at) {
             slot.username = principal.username.map(Into::into);
             slot.class = None;
             slot.held = false;
+            slot.session.set_limits(limits);
             slot.link = Some(Link {
                 kick: kick.clone(),
                 waker: None,
@@ -93,8 +95,9 @@ impl State {
         client_id: &str,
         session_present: bool,
         assigned: bool,
+        listener: usize,
     ) -> Attach {
-        let limits = &self.shared.config.limits;
+        let limits = self.shared.config.limits_at(listener);
         let granted = match (limits.max_keep_alive_s, connect.keep_alive_s) {
             (0, asked) => asked,
             (most, 0) => most,
@@ -143,6 +146,12 @@ impl State {
         SessionRef { slot, generation }
     }
 
+    /// The bounds of clients of this listener.
+    fn limits_at(&self, listener: usize) -> Arc<SessionLimits> {
+        let own = self.listener_limits.get(listener).unwrap_or(&self.session_limits);
+        own.clone()
+    }
+
     /// The connection of session `at` is gone.
     pub fn detach(&mut self, at: SessionRef, how: Detach) {
         self.end_of_connection(at, how);
@@ -163,6 +172,7 @@ impl State {
         let Some(slot) = self.slot(at) else { return };
         slot.link = None;
         slot.held = false;
+        slot.resume_ms = u64::MAX;
         let will = slot.session.detach(now_ms, how);
         let client_id = slot.session.client_id_shared();
         let closed = slot.stored && slot.session.is_persistent();
@@ -229,6 +239,10 @@ impl State {
             slot.armed_ms = u64::MAX;
             if slot.held {
                 slot.session.touch(now_ms);
+            }
+            if slot.resume_ms <= now_ms {
+                slot.resume_ms = u64::MAX;
+                slot.wake();
             }
             match slot.session.handle_timeout(now_ms) {
                 Some(TimeoutKind::KeepAlive) => slot.kick(Reason::KeepAliveTimeout),

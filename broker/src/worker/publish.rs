@@ -95,9 +95,7 @@ impl State {
         };
         let index = self.accept(&from, &class, &whole);
         self.count_share(at, bytes);
-        self.counts
-            .publish_bytes_received
-            .add(whole.payload.len() as u64);
+        self.counts.publish_bytes_received.add(whole.payload.len() as u64);
         if let (Some(ticket), Some(index)) = (ticket, index) {
             self.owed.push(Owed {
                 slot: at.slot,

@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::acks::Debt;
 use super::state::{SessionRef, State};
 use crate::codec::{Packet, PacketId, Reason};
+use crate::metrics::Closed;
 use crate::record::Change;
 use crate::session::{Request, Ticket, Violation};
 use crate::sys::Sent;
@@ -41,6 +42,26 @@ impl State {
             self.pause(at);
         }
         held || paused
+    }
+
+    /// Counts a connection that ended.
+    pub fn count_closed(&mut self, why: Closed) {
+        self.metrics.closed(why);
+    }
+
+    /// The clock of this turn.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Wakes the connection of session `at` at that time: until then it reads nothing.
+    pub fn resume_at(&mut self, at: SessionRef, resume_ms: u64) {
+        let Some(slot) = self.slot(at) else { return };
+        if slot.resume_ms != resume_ms {
+            slot.resume_ms = resume_ms;
+            self.metrics.connections_slowed.increment(1);
+            self.arm(at);
+        }
     }
 
     /// Counts a packet by the first byte of its frame.

@@ -56,6 +56,8 @@ pub(super) struct Slot {
     pub armed_ms: u64,
     /// Forebay itself has stopped reading: its keep-alive does not run.
     pub held: bool,
+    /// When its connection is woken to read on: it was faster than it may be.
+    pub resume_ms: u64,
     /// It stands in a line of those that wait: for room, for a route, or for the next tick.
     pub in_line: bool,
     /// The log knows of it as a kept session.
@@ -78,8 +80,9 @@ pub(crate) struct State {
     pub(super) now_ms: u64,
     /// Milliseconds since 1970, as of this turn.
     pub(super) wall_ms: u64,
-    /// The bounds of each session.
+    /// The bounds of a session whose client did not come yet, and of the clients of each listener.
     pub(super) session_limits: Arc<SessionLimits>,
+    pub(super) listener_limits: Vec<Arc<SessionLimits>>,
     pub(super) slots: Slab<Slot>,
     pub(super) next_generation: u32,
     pub(super) registry: Registry,
@@ -117,14 +120,19 @@ pub(crate) struct State {
 impl State {
     pub fn new(id: u16, shared: Arc<Shared>, sender: BusSender) -> Self {
         let workers = shared.mailboxes.len();
+        let limits = |limits| {
+            Arc::new(SessionLimits {
+                tells_store: shared.store.is_some(),
+                ..SessionLimits::from(limits)
+            })
+        };
+        let listeners = 0..shared.config.listeners.len();
         Self {
             id,
             now_ms: 0,
             wall_ms: 0,
-            session_limits: Arc::new(SessionLimits {
-                tells_store: shared.store.is_some(),
-                ..SessionLimits::from(&shared.config.limits)
-            }),
+            session_limits: limits(&shared.config.limits),
+            listener_limits: listeners.map(|at| limits(shared.config.limits_at(at))).collect(),
             slots: Slab::new(),
             next_generation: 0,
             registry: Registry::new(shared.config.limits.max_kept_sessions.div_ceil(workers.max(1))),
@@ -166,9 +174,13 @@ impl State {
     pub(super) fn arm(&mut self, at: SessionRef) {
         let latest_ms = self.now_ms + LOOK_AGAIN_MS;
         let Some(slot) = self.slot(at) else { return };
-        if let Some(deadline_ms) = slot.session.poll_timeout().map(|at| at.min(latest_ms))
-            && deadline_ms < slot.armed_ms
-        {
+        let next_ms = slot
+            .session
+            .poll_timeout()
+            .unwrap_or(u64::MAX)
+            .min(slot.resume_ms);
+        let deadline_ms = next_ms.min(latest_ms);
+        if next_ms < u64::MAX && deadline_ms < slot.armed_ms {
             slot.armed_ms = deadline_ms;
             self.timers.arm(deadline_ms, at.slot, at.generation);
         }
@@ -260,6 +272,7 @@ impl Slot {
             class: None,
             armed_ms: u64::MAX,
             held: false,
+            resume_ms: u64::MAX,
             in_line: false,
             stored: false,
             share: None,
