@@ -11,6 +11,8 @@
 mod aliases;
 #[path = "front/full.rs"]
 mod full;
+#[path = "front/goodbye.rs"]
+mod goodbye;
 #[path = "front/kept.rs"]
 mod kept;
 #[path = "front/limits.rs"]

@@ -222,7 +222,7 @@ async fn refuse(mut stream: Transport, version: Version, reason: Reason) {
     let mut out = Vec::new();
     if encode(version, &connack, &mut out).is_ok() {
         let _ = timeout(REFUSE_WITHIN, stream.write_all(&out)).await; // the peer may be gone: it is refused anyway
-        stream.linger().await;
+        stream.linger(Vec::new()).await;
     }
 }
 

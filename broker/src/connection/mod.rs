@@ -257,6 +257,7 @@ impl Connection {
     /// Says good-bye as far as the socket takes it at once, and gives the session back.
     fn finish(mut self, end: End) {
         self.worker.with(|state| state.count_closed(end.in_short()));
+        let is_lost = matches!(end, End::Lost);
         let (reason, how) = match end {
             End::Kicked(Reason::SessionTakenOver) => (Some(Reason::SessionTakenOver), None),
             End::Kicked(reason) => (Some(reason), Some(Detach::Lost)),
@@ -272,20 +273,23 @@ impl Connection {
                 (Some(reason), Some(Detach::Lost))
             }
         };
-        self.say_good_bye(reason, how.is_some());
+        if is_lost {
+            self.out.clear();
+            self.written = 0;
+        } else if how.is_some() {
+            self.worker
+                .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
+        }
+        self.say_good_bye(reason);
         self.ended = true;
         if let Some(how) = how {
             self.worker.with(|state| state.detach(self.at, how));
         }
     }
 
-    /// What was to be written goes first; a 5.0 client is told the reason (section 3.14), a 3.x client sees the
-    /// socket close. Whom the broker turns out gets time to read it.
-    fn say_good_bye(&mut self, reason: Option<Reason>, owns_session: bool) {
-        if owns_session && reason.is_some() {
-            self.worker
-                .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
-        }
+    /// What was to be written goes first, the answers to what came before the client's DISCONNECT too; a 5.0 client is
+    /// told the reason (section 3.14), a 3.x client sees the socket close. Who is told something gets time to read it.
+    fn say_good_bye(&mut self, reason: Option<Reason>) {
         if let Some(reason) = reason
             && self.version == Version::V5
         {
@@ -294,17 +298,15 @@ impl Connection {
             let _ = encode(self.version, &packet, &mut self.out); // three bytes always fit
         }
         let mut stream = std::mem::replace(&mut self.stream, Transport::Closed);
-        let rest = if reason.is_some() {
-            self.out.get(self.written..)
-        } else {
-            None
-        };
-        stream.say_last(rest.unwrap_or_default());
+        let mut last = std::mem::take(&mut self.out);
+        last.drain(..self.written.min(last.len()));
+        let is_told = !last.is_empty() || reason.is_some() || stream.is_websocket();
+        let left = stream.say_last(&last);
+        last.drain(..last.len() - left);
         let permits = self.permits.take();
-        let is_told = reason.is_some() || stream.is_websocket();
-        if is_told && !self.eof {
+        if is_told && !(self.eof && last.is_empty()) {
             tokio::task::spawn_local(async move {
-                stream.linger().await;
+                stream.linger(last).await;
                 drop(permits);
             });
         }

@@ -70,20 +70,26 @@ impl Transport {
     }
 
     /// Writes `last` as far as it is taken at once, and the transport's own good-bye behind it. `last` begins with what
-    /// the latest write that was not done had been given.
-    pub fn say_last(&mut self, last: &[u8]) {
+    /// the latest write that was not done had been given. Returns how much of it is left to [`linger`](Self::linger): a
+    /// socket that has just come to this thread takes nothing before its reactor has looked at it.
+    pub fn say_last(&mut self, last: &[u8]) -> usize {
+        // The peer may be gone: then there is nobody to tell.
         match self {
-            Self::Tcp(stream) if !last.is_empty() => drop(stream.try_write(last)), // the peer may be gone
-            Self::Unix(stream) if !last.is_empty() => drop(stream.try_write(last)),
-            Self::WebSocket(websocket) => websocket.say_last(last),
-            Self::Tcp(_) | Self::Unix(_) | Self::Closed => {}
+            Self::Tcp(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
+            Self::Unix(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
+            Self::WebSocket(websocket) => {
+                websocket.say_last(last);
+                0
+            }
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => 0,
         }
     }
 
-    /// Closes so that the peer gets to read what was said last: a socket that is closed with something unread takes
-    /// back what is on its way.
-    pub async fn linger(mut self) {
+    /// Writes what is left of the good-bye, and closes so that the peer gets to read it: a socket that is closed with
+    /// something unread takes back what is on its way.
+    pub async fn linger(mut self, left: Vec<u8>) {
         let rest = async {
+            self.write_all(&left).await?;
             self.shutdown().await?;
             let socket = match self {
                 Self::WebSocket(websocket) => websocket.into_parts().0,

@@ -56,7 +56,7 @@ pub(crate) async fn upgrade(
                 why.len() + 1
             );
             socket.write_all(answer.as_bytes()).await?;
-            socket.linger().await;
+            socket.linger(Vec::new()).await;
             Err(io::Error::other(format!("{status}: {why}")))
         }
     }

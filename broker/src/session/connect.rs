@@ -148,7 +148,7 @@ impl Session {
             }
             self.expiry_s = expiry_s.min(self.max_expiry_s);
         }
-        self.phase = Phase::Closed;
+        self.phase = Phase::Leaving;
         Ok(disconnect.reason != Reason::Success)
     }
 }

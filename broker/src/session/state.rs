@@ -37,6 +37,8 @@ pub(super) enum Phase {
     Attached,
     /// A last DISCONNECT waits to be sent.
     Closing(Reason),
+    /// The client said DISCONNECT: what came before that may still be answered.
+    Leaving,
     /// Nothing more may be sent.
     Closed,
 }
@@ -48,7 +50,9 @@ impl Phase {
             Phase::Attached => Ok(()),
             Phase::Detached => Err(Violation::protocol("a packet before CONNECT [MQTT-3.1.0-1]")),
             Phase::Closing(reason) => Err(Violation::new(reason, "a packet after the connection was closed")),
-            Phase::Closed => Err(Violation::protocol("a packet after DISCONNECT [MQTT-3.14.4-1]")),
+            Phase::Leaving | Phase::Closed => {
+                Err(Violation::protocol("a packet after DISCONNECT [MQTT-3.14.4-1]"))
+            }
         }
     }
 
@@ -56,7 +60,7 @@ impl Phase {
     pub fn close(self, reason: Reason) -> Self {
         match self {
             Phase::Attached => Phase::Closing(reason),
-            Phase::Detached | Phase::Closing(_) | Phase::Closed => self,
+            Phase::Detached | Phase::Closing(_) | Phase::Leaving | Phase::Closed => self,
         }
     }
 }

@@ -156,6 +156,7 @@ impl Session {
         self.put_acks(out);
         match self.phase {
             Phase::Closing(reason) => self.put_disconnect(reason, out),
+            Phase::Leaving => self.phase = Phase::Closed,
             _ => {
                 self.put_again(now_ms, out, soft_limit);
                 self.put_queued(now_ms, out, soft_limit);
@@ -168,7 +169,7 @@ impl Session {
     pub fn wants_transmit(&self) -> bool {
         match self.phase {
             Phase::Detached | Phase::Closed => false,
-            Phase::Closing(_) => true,
+            Phase::Closing(_) | Phase::Leaving => true,
             Phase::Attached => !self.control.is_empty() || self.inbound.is_due() || self.next_is_sendable(),
         }
     }
