@@ -123,7 +123,8 @@ impl Broker {
             store: store.as_ref().map(StoreHandle::events),
             pressure: log.pressure(),
         }));
-        let workers = start_workers(&shared, senders, restored.sessions)?;
+        let dealt = shared.deal(restored.sessions, restored.groups);
+        let workers = start_workers(&shared, senders, dealt)?;
         let sys = match shared.config.sys_interval_s {
             0 => None,
             seconds => Some(Sys::spawn(shared.clone(), Duration::from_secs(seconds.into()))?),
@@ -253,11 +254,11 @@ impl Broker {
 fn start_workers(
     shared: &Arc<Shared>,
     senders: Vec<BusSender>,
-    kept: Vec<KeptSession>,
+    dealt: Vec<Vec<KeptSession>>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let workers = senders
         .into_iter()
-        .zip(shared.deal(kept))
+        .zip(dealt)
         .enumerate()
         .map(|(id, (sender, kept))| worker::spawn(id as u16, shared.clone(), sender, kept))
         .collect::<Result<Vec<_>, _>>()?;

@@ -4,6 +4,7 @@ mod listener;
 
 pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
 
+use crate::hub::SharedStrategy;
 use crate::spool::SpoolConfig;
 
 /// One kibibyte.
@@ -98,6 +99,8 @@ pub struct Limits {
     pub max_session_expiry_s: u32,
     /// Seconds after a restart in which a client may come back before its will is published.
     pub will_grace_s: u32,
+    /// Which member of a group gets a message.
+    pub shared_strategy: SharedStrategy,
 }
 
 /// The bus between workers and log.
@@ -137,6 +140,7 @@ impl Default for Limits {
             max_kept_sessions: 100_000,
             max_session_expiry_s: 7 * 24 * 3600,
             will_grace_s: 30,
+            shared_strategy: SharedStrategy::LeastInflight,
         }
     }
 }

@@ -23,6 +23,8 @@ mod mount;
 mod parked;
 #[path = "front/rate.rs"]
 mod rate;
+#[path = "front/shared.rs"]
+mod shared;
 #[path = "front/support.rs"]
 mod support;
 #[path = "front/sys.rs"]

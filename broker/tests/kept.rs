@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "kept/shared.rs"]
+mod shared;
 #[path = "kept/support.rs"]
 mod support;
 

@@ -1,11 +1,19 @@
 //! `[limits]`, and `[listener.limits]`, which stands in its place for the clients of one listener.
 
 use forebay_broker::config::Limits;
+use forebay_broker::hub::SharedStrategy;
 
 use super::reader::Section;
 
 /// Greatest value of a number that has no bound of its own.
 const ANY: i64 = u32::MAX as i64;
+
+/// Which member of a group of shared subscriptions gets a message.
+const SHARED_STRATEGIES: &[(&str, SharedStrategy)] = &[
+    ("least_inflight", SharedStrategy::LeastInflight),
+    ("round_robin", SharedStrategy::RoundRobin),
+    ("sticky", SharedStrategy::Sticky),
+];
 
 /// The bounds for all; what is about sessions stands in `[session]`.
 pub fn read(root: &Section<'_>) -> Limits {
@@ -18,6 +26,7 @@ pub fn read(root: &Section<'_>) -> Limits {
         max_kept_sessions: session.integer("max_kept", 0..=ANY),
         max_session_expiry_s: session.integer("max_expiry_s", 0..=ANY),
         will_grace_s: session.integer("will_grace_s", 0..=86_400),
+        shared_strategy: session.choice("shared_strategy", SHARED_STRATEGIES),
         ..of_clients(&limits, None)
     }
 }

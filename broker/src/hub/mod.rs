@@ -3,6 +3,9 @@
 
 pub mod registry;
 pub mod retained;
+pub mod shared;
+#[cfg(test)]
+mod shared_tests;
 mod small_map;
 pub mod subscriptions;
 #[cfg(test)]
@@ -18,6 +21,8 @@ use crate::config::Limits;
 use crate::session::Message;
 pub use retained::Full;
 use retained::Retained;
+use shared::Group;
+pub use shared::{Load, Share, SharedStrategy};
 use subscriptions::Subscriptions;
 
 /// Names a session on this node: its worker, its place there, and a number that tells it from others that had the
@@ -79,6 +84,7 @@ impl SubscriptionOptions {
             retain_as_published: self.retain_as_published,
             kept: self.kept,
             ids: self.subscription_id.into_iter().collect(),
+            share: None,
         }
     }
 }
@@ -98,6 +104,8 @@ pub struct Match {
     pub kept: bool,
     /// Their identifiers [MQTT-3.3.4-4].
     pub ids: SubscriptionIds,
+    /// It gets the message for this group.
+    pub share: Option<Share>,
 }
 
 impl Match {
@@ -119,10 +127,14 @@ struct Shared {
     retained: Mutex<Retained>,
     /// What is retained under `$SYS`, apart: it takes no room from the clients' messages.
     system: Mutex<Retained>,
+    strategy: SharedStrategy,
 }
 
 /// Retained messages under `$SYS`, in number and bytes: the broker's own, and the states of bridges.
 const MAX_SYSTEM: (usize, usize) = (10_000, 1 << 20);
+
+/// A subscription to be entered: filter, whose, how, and the load of its session if it is shared.
+pub type ToEnter<'a> = (&'a str, SubscriberId, SubscriptionOptions, Option<&'a Arc<Load>>);
 
 /// Subscriptions and retained messages of the node.
 #[derive(Debug, Clone)]
@@ -144,6 +156,7 @@ impl Hub {
                     limits.max_retained_bytes,
                 )),
                 system: Mutex::new(Retained::new(MAX_SYSTEM.0, MAX_SYSTEM.1)),
+                strategy: limits.shared_strategy,
             }),
         }
     }
@@ -161,16 +174,22 @@ impl Hub {
     }
 
     /// Enters or replaces a subscription: whether it is new, and the first generation that has it. The filter was
-    /// checked when it was decoded.
-    pub fn subscribe(&self, filter: &str, who: SubscriberId, options: SubscriptionOptions) -> (bool, u64) {
-        self.write(|subscriptions| subscriptions.insert(filter, who, options))
+    /// checked when it was decoded; a shared one comes with the session's load.
+    pub fn subscribe(
+        &self,
+        filter: &str,
+        who: SubscriberId,
+        options: SubscriptionOptions,
+        load: Option<&Arc<Load>>,
+    ) -> (bool, u64) {
+        self.write(|subscriptions| subscriptions.insert(filter, who, options, load))
     }
 
     /// Enters many subscriptions in one change.
-    pub fn subscribe_all<'a>(&self, all: impl Iterator<Item = (&'a str, SubscriberId, SubscriptionOptions)>) {
+    pub fn subscribe_all<'a>(&self, all: impl Iterator<Item = ToEnter<'a>>) {
         self.write(|subscriptions| {
-            for (filter, who, options) in all {
-                subscriptions.insert(filter, who, options);
+            for (filter, who, options, load) in all {
+                subscriptions.insert(filter, who, options, load);
             }
         });
     }
@@ -201,10 +220,16 @@ impl Hub {
         self.shared.subscriptions.load().len()
     }
 
+    /// Shared subscriptions among them.
+    pub fn shared_subscriptions(&self) -> usize {
+        self.shared.subscriptions.load().shared()
+    }
+
     /// A view for one worker.
     pub fn reader(&self) -> HubReader {
         HubReader {
             subscriptions: Cache::new(self.shared.subscriptions.clone()),
+            strategy: self.shared.strategy,
         }
     }
 
@@ -248,16 +273,27 @@ impl Hub {
 #[derive(Debug)]
 pub struct HubReader {
     subscriptions: Cache<Arc<ArcSwap<Subscriptions>>, Arc<Subscriptions>>,
+    strategy: SharedStrategy,
 }
 
 impl HubReader {
-    /// Appends who is to get a message on `topic`, each subscriber once. Returns the generation of the subscriptions
-    /// that said so.
+    /// Appends who is to get a message on `topic`: each subscriber once for what it subscribed to alone, and of each
+    /// group one member. Returns the generation of the subscriptions that said so.
     pub fn matches(&mut self, topic: &str, into: &mut Vec<Match>) -> u64 {
         let subscriptions = self.subscriptions.load();
         if !subscriptions.is_empty() {
-            subscriptions.matches(topic, into);
+            let mut groups: SmallVec<[&Group; 4]> = SmallVec::new();
+            subscriptions.matches(topic, into, |group| groups.push(group));
+            into.extend(groups.into_iter().filter_map(|group| group.choose(self.strategy)));
         }
         subscriptions.generation()
+    }
+
+    /// Another member for a message of a group whose member is gone.
+    pub fn member_of(&mut self, share: &Share) -> Option<Match> {
+        let group = self.subscriptions.load().group(share.filter())?;
+        let mut found = group.choose(self.strategy)?;
+        found.share = Some(share.clone()); // the store has it, or has it not, since it was published
+        Some(found)
     }
 }

@@ -138,8 +138,8 @@ impl<K: Hash + Eq + Clone, V: Clone> SmallMap<K, V> {
         }
     }
 
-    /// Calls `each` for every entry.
-    pub fn for_each(&self, mut each: impl FnMut(&K, &V)) {
+    /// Calls `each` for every entry, which it may keep.
+    pub fn each<'a>(&'a self, mut each: impl FnMut(&'a K, &'a V)) {
         match self {
             SmallMap::Small(entries) => entries.iter().for_each(|(k, v)| each(k, v)),
             SmallMap::Large(tree) => tree.iter().for_each(|(k, v)| each(k, v)),

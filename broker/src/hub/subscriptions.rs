@@ -4,19 +4,38 @@
 use std::str::Split;
 use std::sync::Arc;
 
+use super::shared::{Group, Load};
 use super::small_map::SmallMap;
 use super::{Match, SubscriberId, SubscriptionOptions};
+use crate::codec::topic::split_share;
 
 /// The subscribers of one filter.
 type Subscribers = SmallMap<SubscriberId, SubscriptionOptions>;
+
+/// The groups of one filter, by their names.
+type Groups = SmallMap<Arc<str>, Arc<Group>>;
+
+/// The groups of the filters that end at a node, and with `#` behind it.
+#[derive(Debug, Clone, Default)]
+struct SharedHere {
+    exact: Groups,
+    multi: Groups,
+}
 
 /// One level: the filters that end here, those that end with `#` behind here, and those that go on.
 #[derive(Debug, Clone, Default)]
 struct Node {
     exact: Subscribers,
     multi: Option<Box<Subscribers>>,
+    shared: Option<Box<SharedHere>>,
     plus: Option<Arc<Node>>,
     children: SmallMap<Arc<str>, Arc<Node>>,
+}
+
+/// What a walk comes by.
+enum Found<'a> {
+    Subscribers(&'a Subscribers),
+    Groups(&'a Groups),
 }
 
 /// All subscriptions.
@@ -24,31 +43,30 @@ struct Node {
 pub struct Subscriptions {
     root: Arc<Node>,
     count: usize,
+    /// How many of them are shared.
+    shared: usize,
     generation: u64,
 }
 
-/// A filter taken apart: the levels in front of a `#`, and whether there is one.
+/// A filter taken apart: the group of a shared subscription, the levels in front of a `#`, and whether there is one.
 struct Levels<'a> {
+    group: Option<&'a str>,
     path: Option<&'a str>,
     multi: bool,
 }
 
 impl<'a> Levels<'a> {
     fn of(filter: &'a str) -> Self {
-        match filter.strip_suffix('#') {
-            Some("") => Self {
-                path: None,
-                multi: true,
-            },
-            Some(path) => Self {
-                path: path.strip_suffix('/'),
-                multi: true,
-            },
-            None => Self {
-                path: Some(filter),
-                multi: false,
-            },
-        }
+        let (group, filter) = match split_share(filter) {
+            Some((group, plain)) => (Some(group), plain),
+            None => (None, filter),
+        };
+        let (path, multi) = match filter.strip_suffix('#') {
+            Some("") => (None, true),
+            Some(path) => (path.strip_suffix('/'), true),
+            None => (Some(filter), false),
+        };
+        Self { group, path, multi }
     }
 
     fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -80,23 +98,43 @@ impl Subscriptions {
         self.count
     }
 
+    /// Shared subscriptions among them.
+    pub fn shared(&self) -> usize {
+        self.shared
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Enters or replaces a subscription; true when it is new [MQTT-3.8.4-3]. The filter was checked when decoded.
-    pub fn insert(&mut self, filter: &str, who: SubscriberId, options: SubscriptionOptions) -> bool {
+    /// `load`: of the session, looked at when a member of a group is chosen.
+    pub fn insert(
+        &mut self,
+        filter: &str,
+        who: SubscriberId,
+        options: SubscriptionOptions,
+        load: Option<&Arc<Load>>,
+    ) -> bool {
         let levels = Levels::of(filter);
         let mut node = Arc::make_mut(&mut self.root);
         for level in levels.iter() {
             node = node.child_or_new(level);
         }
-        let is_new = node
-            .subscribers_or_new(levels.multi)
-            .insert(who, options)
-            .is_none();
+        let is_new = match levels.group {
+            None => node
+                .subscribers_or_new(levels.multi)
+                .insert(who, options)
+                .is_none(),
+            Some(name) => {
+                let groups = node.groups_or_new(levels.multi);
+                let group = groups.get_or_insert_with(name, || (name.into(), Arc::new(Group::new(filter))));
+                Arc::make_mut(group).insert(who, options, load.cloned().unwrap_or_default())
+            }
+        };
         self.count += usize::from(is_new);
+        self.shared += usize::from(is_new && levels.group.is_some());
         is_new
     }
 
@@ -106,33 +144,55 @@ impl Subscriptions {
             return false; // so that no path is copied for nothing
         }
         let levels = Levels::of(filter);
-        Arc::make_mut(&mut self.root).remove(&mut levels.iter(), levels.multi, who);
+        Arc::make_mut(&mut self.root).remove(&mut levels.iter(), &levels, who);
         self.count -= 1;
+        self.shared -= usize::from(levels.group.is_some());
         true
     }
 
     /// Whether `who` holds `filter`.
     pub fn contains(&self, filter: &str, who: SubscriberId) -> bool {
         let levels = Levels::of(filter);
+        let Some(node) = self.node(&levels) else {
+            return false;
+        };
+        match levels.group {
+            None => node
+                .subscribers(levels.multi)
+                .is_some_and(|s| s.get(&who).is_some()),
+            Some(name) => node
+                .groups(levels.multi)
+                .and_then(|groups| groups.get(name))
+                .is_some_and(|group| group.contains(who)),
+        }
+    }
+
+    /// The group of a whole filter, `$share/...`.
+    pub fn group(&self, filter: &str) -> Option<&Group> {
+        let levels = Levels::of(filter);
+        let groups = self.node(&levels)?.groups(levels.multi)?;
+        groups.get(levels.group?).map(|group| &**group)
+    }
+
+    fn node(&self, levels: &Levels<'_>) -> Option<&Arc<Node>> {
         let mut node = &self.root;
         for level in levels.iter() {
-            match node.child(level) {
-                Some(next) => node = next,
-                None => return false,
-            }
+            node = node.child(level)?;
         }
-        node.subscribers(levels.multi)
-            .is_some_and(|s| s.get(&who).is_some())
+        Some(node)
     }
 
     /// Appends who is to get a message on `topic`: each subscriber once, with the greatest QoS and all identifiers of
-    /// its filters that match (section 3.3.4).
-    pub fn matches(&self, topic: &str, into: &mut Vec<Match>) {
+    /// its filters that match (section 3.3.4). Calls `shared` for each group that is to get it, too.
+    pub fn matches<'a>(&'a self, topic: &str, into: &mut Vec<Match>, mut shared: impl FnMut(&'a Group)) {
         let start = into.len();
         let mut sources = 0;
-        let mut found = |subscribers: &Subscribers| {
-            sources += usize::from(!subscribers.is_empty());
-            subscribers.for_each(|who, options| into.push(options.as_match(*who)));
+        let mut found = |found: Found<'a>| match found {
+            Found::Subscribers(subscribers) => {
+                sources += usize::from(!subscribers.is_empty());
+                subscribers.each(|who, options| into.push(options.as_match(*who)));
+            }
+            Found::Groups(groups) => groups.each(|_, group| shared(group)),
         };
         let mut levels = topic.split('/');
         match topic.starts_with('$') {
@@ -175,7 +235,11 @@ fn merge(matches: &mut Vec<Match>, start: usize) {
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.multi.is_none() && self.plus.is_none() && self.children.is_empty()
+        self.exact.is_empty()
+            && self.multi.is_none()
+            && self.shared.is_none()
+            && self.plus.is_none()
+            && self.children.is_empty()
     }
 
     fn child(&self, level: &str) -> Option<&Arc<Node>> {
@@ -209,18 +273,32 @@ impl Node {
         }
     }
 
-    /// Filters have at most `limits.max_topic_levels` levels: so deep does this go.
-    fn remove<'a>(&mut self, levels: &mut impl Iterator<Item = &'a str>, multi: bool, who: SubscriberId) {
-        let Some(level) = levels.next() else {
-            self.subscribers_or_new(multi).remove(&who);
-            if self
-                .multi
-                .as_ref()
-                .is_some_and(|subscribers| subscribers.is_empty())
-            {
-                self.multi = None;
-            }
-            return;
+    fn groups(&self, multi: bool) -> Option<&Groups> {
+        let shared = self.shared.as_ref()?;
+        Some(if multi { &shared.multi } else { &shared.exact })
+    }
+
+    fn groups_or_new(&mut self, multi: bool) -> &mut Groups {
+        let shared = self.shared.get_or_insert_default();
+        if multi {
+            &mut shared.multi
+        } else {
+            &mut shared.exact
+        }
+    }
+
+    /// A filter has at most `max_topic_levels` levels: so deep does this go.
+    fn remove<'a>(
+        &mut self,
+        path: &mut impl Iterator<Item = &'a str>,
+        levels: &Levels<'_>,
+        who: SubscriberId,
+    ) {
+        let Some(level) = path.next() else {
+            return match levels.group {
+                None => self.remove_subscriber(levels.multi, who),
+                Some(name) => self.remove_member(levels.multi, name, who),
+            };
         };
         let child = match level {
             "+" => self.plus.as_mut(),
@@ -228,7 +306,7 @@ impl Node {
         };
         let Some(child) = child else { return };
         let child = Arc::make_mut(child);
-        child.remove(levels, multi, who);
+        child.remove(path, levels, who);
         if child.is_empty() {
             match level {
                 "+" => self.plus = None,
@@ -237,12 +315,40 @@ impl Node {
         }
     }
 
-    fn walk(&self, mut levels: Split<'_, char>, found: &mut impl FnMut(&Subscribers)) {
+    fn remove_subscriber(&mut self, multi: bool, who: SubscriberId) {
+        self.subscribers_or_new(multi).remove(&who);
+        if self.multi.as_ref().is_some_and(|multi| multi.is_empty()) {
+            self.multi = None;
+        }
+    }
+
+    fn remove_member(&mut self, multi: bool, name: &str, who: SubscriberId) {
+        let groups = self.groups_or_new(multi);
+        if let Some(group) = groups.get_mut(name) {
+            let group = Arc::make_mut(group);
+            group.remove(who);
+            if group.is_empty() {
+                groups.remove(name);
+            }
+        }
+        let is_empty = |shared: &Box<SharedHere>| shared.exact.is_empty() && shared.multi.is_empty();
+        if self.shared.as_ref().is_some_and(is_empty) {
+            self.shared = None;
+        }
+    }
+
+    fn walk<'a>(&'a self, mut levels: Split<'_, char>, found: &mut impl FnMut(Found<'a>)) {
         if let Some(multi) = &self.multi {
-            found(multi); // `a/#` matches `a` too
+            found(Found::Subscribers(multi)); // `a/#` matches `a` too
+        }
+        if let Some(shared) = &self.shared {
+            found(Found::Groups(&shared.multi));
         }
         let Some(level) = levels.next() else {
-            found(&self.exact);
+            found(Found::Subscribers(&self.exact));
+            if let Some(shared) = &self.shared {
+                found(Found::Groups(&shared.exact));
+            }
             return;
         };
         if let Some(plus) = &self.plus {

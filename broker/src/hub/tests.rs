@@ -17,7 +17,7 @@ use super::subscriptions::Subscriptions;
 use super::*;
 use crate::codec::topic;
 
-fn who(slot: u32) -> SubscriberId {
+pub fn who(slot: u32) -> SubscriberId {
     SubscriberId {
         worker: 0,
         slot,
@@ -25,7 +25,7 @@ fn who(slot: u32) -> SubscriberId {
     }
 }
 
-fn options(qos: QoS, id: Option<u32>) -> SubscriptionOptions {
+pub fn options(qos: QoS, id: Option<u32>) -> SubscriptionOptions {
     SubscriptionOptions {
         kept: false,
         qos,
@@ -82,7 +82,7 @@ proptest! {
             let snapshot = tree.clone();
             let before = plain.len();
             if add {
-                prop_assert_eq!(tree.insert(&filter, who(slot), options(QoS::AtMostOnce, None)), plain.insert((filter, slot)));
+                prop_assert_eq!(tree.insert(&filter, who(slot), options(QoS::AtMostOnce, None), None), plain.insert((filter, slot)));
             } else {
                 prop_assert_eq!(tree.remove(&filter, who(slot)), plain.remove(&(filter, slot)));
             }
@@ -91,7 +91,7 @@ proptest! {
         }
         for name in names {
             let mut found = Vec::new();
-            tree.matches(&name, &mut found);
+            tree.matches(&name, &mut found, |_| {});
             let mut found: Vec<u32> = found.iter().map(|found| found.who.slot).collect();
             found.sort_unstable();
             let expected: BTreeSet<u32> =
@@ -135,7 +135,7 @@ proptest! {
 fn overlapping_filters_give_one_message_with_the_greatest_qos_and_all_identifiers() {
     let hub = Hub::new(&Limits::default(), 100);
     let mut reader = hub.reader();
-    let subscribe = |filter, slot, qos, id| hub.subscribe(filter, who(slot), options(qos, id));
+    let subscribe = |filter, slot, qos, id| hub.subscribe(filter, who(slot), options(qos, id), None);
     assert_eq!(subscribe("a/+", 1, QoS::AtMostOnce, Some(5)), (true, 101));
     assert_eq!(subscribe("a/#", 1, QoS::ExactlyOnce, Some(6)), (true, 102));
     assert_eq!(subscribe("a/b", 2, QoS::AtLeastOnce, None), (true, 103));
@@ -166,13 +166,13 @@ fn no_local_holds_only_when_all_filters_say_so() {
     let mut tree = Subscriptions::default();
     let mut local = options(QoS::AtMostOnce, None);
     local.no_local = true;
-    tree.insert("a", who(1), local);
+    tree.insert("a", who(1), local, None);
     let mut found = Vec::new();
-    tree.matches("a", &mut found);
+    tree.matches("a", &mut found, |_| {});
     assert!(found[0].no_local);
-    tree.insert("#", who(1), options(QoS::AtMostOnce, None));
+    tree.insert("#", who(1), options(QoS::AtMostOnce, None), None);
     found.clear();
-    tree.matches("a", &mut found);
+    tree.matches("a", &mut found, |_| {});
     assert!(found.len() == 1 && !found[0].no_local);
 }
 
@@ -180,7 +180,7 @@ fn no_local_holds_only_when_all_filters_say_so() {
 fn many_subscribers_of_one_filter() {
     let mut tree = Subscriptions::default();
     for slot in 0..1_000 {
-        assert!(tree.insert("a/#", who(slot), options(QoS::AtMostOnce, None)));
+        assert!(tree.insert("a/#", who(slot), options(QoS::AtMostOnce, None), None));
     }
     let snapshot = tree.clone();
     for slot in 0..998 {
@@ -188,7 +188,7 @@ fn many_subscribers_of_one_filter() {
     }
     let count = |tree: &Subscriptions| {
         let mut found = Vec::new();
-        tree.matches("a/b/c", &mut found);
+        tree.matches("a/b/c", &mut found, |_| {});
         found.len()
     };
     assert_eq!((count(&snapshot), count(&tree)), (1_000, 2));
@@ -244,7 +244,7 @@ fn a_reader_sees_what_was_entered_before() {
                         slot,
                         generation: 1,
                     };
-                    assert!(hub.subscribe("a/b", who, options(QoS::AtMostOnce, None)).0);
+                    assert!(hub.subscribe("a/b", who, options(QoS::AtMostOnce, None), None).0);
                 }
             })
         })

@@ -68,7 +68,6 @@ impl Session {
             if let Some(id) = &granted.assigned_client_id {
                 properties.push(Property::AssignedClientIdentifier(id));
             }
-            properties.push(Property::SharedSubscriptionAvailable(false));
             if granted.keep_alive_s != connect.keep_alive_s {
                 properties.push(Property::ServerKeepAlive(granted.keep_alive_s));
             }

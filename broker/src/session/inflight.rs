@@ -2,10 +2,13 @@
 //! [MQTT-4.4.0-1, MQTT-4.6.0-1].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::message::Message;
 use super::outbound::Queued;
 use crate::codec::PacketId;
 use crate::codec::QoS;
+use crate::hub::Share;
 use crate::record::Origin;
 
 /// One message that was sent and is not acknowledged.
@@ -106,6 +109,16 @@ impl Inflight {
             .position(|s| s.packet_id == packet_id && s.message.qos == qos)?;
         self.fresh -= usize::from(at < self.fresh);
         self.sent.remove(at).map(|sent| sent.message)
+    }
+
+    /// Takes out what another member of a group may get in place of this one: not what was sent at QoS 2
+    /// [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self) -> impl Iterator<Item = (Share, Arc<Message>)> {
+        let sent = std::mem::take(&mut self.sent);
+        sent.into_iter()
+            .map(|sent| sent.message)
+            .filter(|message| message.qos == QoS::AtLeastOnce)
+            .filter_map(|message| Some((message.share?, message.message)))
     }
 
     /// PUBREC: the message is the client's now. The same PUBREC twice is answered twice.

@@ -35,8 +35,9 @@ pub(crate) use names::fits_mount;
 pub use receive::fingerprint;
 pub use restore::{Restart, id_jump};
 
+use crate::codec::topic::split_share;
 use crate::codec::{PacketId, QoS, Reason, Subscription, Version};
-use crate::hub::Match;
+use crate::hub::{Match, Share};
 use crate::record::Origin;
 use crate::store::StoreEvent;
 use filters::Filters;
@@ -203,10 +204,8 @@ impl Session {
             Version::V5 => reason,
             Version::V31 | Version::V311 => Reason::UnspecifiedError, // 0x80, "failure" [3.1.1: MQTT-3.9.3-2]
         };
-        if asked.filter.starts_with("$share/") {
-            return refused(Reason::SharedSubscriptionsNotSupported);
-        }
-        if !self.limits.takes_topic(asked.filter) {
+        let plain = split_share(asked.filter).map_or(asked.filter, |(_, plain)| plain);
+        if !self.limits.takes_topic(plain) || asked.filter.len() > usize::from(u16::MAX) {
             return refused(Reason::TopicFilterInvalid);
         }
         if !self
@@ -231,18 +230,39 @@ impl Session {
             ids: to.ids.clone(),
             qos: to.qos.min(message.qos),
             retain: retained || (message.retain && to.retain_as_published),
+            share: to.share.clone(),
         };
         let (qos, attached) = (queued.qos, self.is_attached());
         let delivered = self.outbound.push(now_ms, queued, attached, &self.limits);
-        if qos != QoS::AtMostOnce && delivered != Delivered::Queued {
-            self.tell_done(message.origin, None);
+        let for_group = to.share.is_some() && message.qos != QoS::AtMostOnce;
+        match qos {
+            QoS::AtMostOnce if !for_group => {}
+            QoS::AtMostOnce => self.tell_done(to.share.as_ref(), message.origin, None),
+            _ if delivered == Delivered::Queued => {}
+            _ => self.tell_done(to.share.as_ref(), message.origin, None),
         }
         delivered
     }
 
     /// A message for it was lost on its way here.
-    pub fn lost(&mut self, origin: Origin) {
-        self.tell_done(Some(origin), None);
+    pub fn lost(&mut self, origin: Origin, share: Option<&Share>) {
+        self.tell_done(share, Some(origin), None);
+    }
+
+    /// It is gone: what it had for groups, for other members of them.
+    pub fn take_shared(&mut self) -> Vec<(Share, Arc<Message>)> {
+        let sent = self.inflight.as_mut().map(|inflight| inflight.take_shared());
+        sent.into_iter()
+            .flatten()
+            .chain(self.outbound.take_shared())
+            .collect()
+    }
+
+    /// Messages that wait for the client or are not acknowledged, and how many it may have unacknowledged; `None`: it
+    /// has no connection.
+    pub fn load(&self) -> (usize, Option<u16>) {
+        let waiting = self.queued() + self.inflight();
+        (waiting, self.is_attached().then(|| self.window()))
     }
 
     /// Remembers what the store is to know; only of kept sessions, of which it knows.
@@ -254,12 +274,26 @@ impl Session {
     }
 
     /// A message of QoS 1 or 2 is of no concern any more.
-    fn tell_done(&mut self, origin: Option<Origin>, packet_id: Option<PacketId>) {
-        if let Some(origin) = origin {
-            self.tell(|client| StoreEvent::Done {
+    fn tell_done(&mut self, share: Option<&Share>, origin: Option<Origin>, packet_id: Option<PacketId>) {
+        let Some(origin) = origin else { return };
+        match share {
+            Some(share) if packet_id.is_none() || !self.is_persistent() => self.tell_group(share, origin),
+            _ => self.tell(|client| StoreEvent::Done {
                 client,
                 origin,
                 packet_id: packet_id.map(PacketId::get),
+            }),
+        }
+    }
+
+    /// No other member of the group is to get the message.
+    fn tell_group(&mut self, share: &Share, origin: Origin) {
+        if self.limits.tells_store && share.owed {
+            let client = share.group.clone();
+            self.aside.get_or_insert_default().events.push(StoreEvent::Done {
+                client,
+                origin,
+                packet_id: None,
             });
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::event::{Delivered, SessionLimits};
 use super::message::Message;
 use crate::codec::QoS;
-use crate::hub::SubscriptionIds;
+use crate::hub::{Share, SubscriptionIds};
 
 /// One message for this client.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub(super) struct Queued {
     pub ids: SubscriptionIds,
     pub qos: QoS,
     pub retain: bool,
+    /// The group that it is sent for.
+    pub share: Option<Share>,
 }
 
 /// The queue.
@@ -78,6 +80,15 @@ impl Outbound {
             stays
         });
         before - self.queue.len()
+    }
+
+    /// Takes out what any member of a group may get in place of this one.
+    pub fn take_shared(&mut self) -> impl Iterator<Item = (Share, Arc<Message>)> {
+        let queue = std::mem::take(&mut self.queue);
+        queue
+            .into_iter()
+            .filter(|queued| queued.qos > QoS::AtMostOnce)
+            .filter_map(|queued| Some((queued.share?, queued.message)))
     }
 
     /// Messages that wait.

@@ -86,7 +86,8 @@ impl Session {
         Ok(())
     }
 
-    /// PUBACK: the message is delivered, whatever the reason says (section 4.3.2). Unknown ids are ignored.
+    /// PUBACK: the message is delivered, whatever the reason says (section 4.3.2), and goes to no other member of a group
+    /// [MQTT-4.8.2-6]. Unknown ids are ignored.
     fn acknowledged(&mut self, ack: &Ack<'_>) {
         self.finish(ack.packet_id, QoS::AtLeastOnce);
     }
@@ -94,7 +95,7 @@ impl Session {
     fn finish(&mut self, packet_id: PacketId, qos: QoS) {
         let done = self.inflight.as_mut().and_then(|i| i.finish(packet_id, qos));
         if let Some(done) = done {
-            self.tell_done(done.message.origin, Some(packet_id));
+            self.tell_done(done.share.as_ref(), done.message.origin, Some(packet_id));
         }
     }
 

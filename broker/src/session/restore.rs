@@ -87,6 +87,7 @@ impl From<KeptMessage> for Queued {
             ids: kept.ids,
             qos: kept.qos,
             retain: kept.retain,
+            share: kept.share,
         }
     }
 }

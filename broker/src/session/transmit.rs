@@ -233,8 +233,9 @@ impl Session {
             }
             let dropped = inflight.drop_again();
             self.count_unsent(put);
-            if let Some(dropped) = dropped {
-                self.tell_done(dropped.message.message.origin, Some(dropped.packet_id));
+            if let Some(Sent { packet_id, message }) = dropped {
+                let origin = message.message.origin;
+                self.tell_done(message.share.as_ref(), origin, Some(packet_id));
             }
         }
     }
@@ -289,11 +290,24 @@ impl Session {
     /// `queued` was sent for the first time and is to be acknowledged.
     fn sent(&mut self, packet_id: PacketId, queued: Queued) {
         if let Some(origin) = queued.message.origin {
-            self.tell(|client| StoreEvent::Sent {
-                client,
-                origin,
-                packet_id: packet_id.get(),
+            let share = queued.share.as_ref().filter(|share| share.owed);
+            self.tell(|client| match share {
+                None => StoreEvent::Sent {
+                    client,
+                    origin,
+                    packet_id: packet_id.get(),
+                },
+                Some(share) => StoreEvent::Claimed {
+                    client,
+                    group: share.group.clone(),
+                    origin,
+                    packet_id: packet_id.get(),
+                },
             });
+            // At QoS 2 no other member may get it from now on [MQTT-4.8.2-5].
+            if let Some(share) = share.filter(|_| queued.qos == QoS::ExactlyOnce && !self.is_persistent()) {
+                self.tell_group(share, origin);
+            }
         }
         if let Some(inflight) = &mut self.inflight {
             inflight.push(packet_id, queued);
@@ -303,7 +317,7 @@ impl Session {
     /// `queued` is not sent at all.
     fn give_up(&mut self, queued: &Queued) {
         if queued.qos != QoS::AtMostOnce {
-            self.tell_done(queued.message.origin, None);
+            self.tell_done(queued.share.as_ref(), queued.message.origin, None);
         }
     }
 

@@ -17,6 +17,17 @@ pub enum StoreEvent {
         /// Its packet id, in use until `Completed` or `Done`.
         packet_id: u16,
     },
+    /// PUBLISH was sent to this member of a group: it is the client's from now on, and the group's no more.
+    Claimed {
+        /// Whose session.
+        client: Arc<str>,
+        /// The group.
+        group: Arc<str>,
+        /// The message.
+        origin: Origin,
+        /// Its packet id, in use until `Completed` or `Done`.
+        packet_id: u16,
+    },
     /// PUBREC came: the message is the client's; PUBREL is owed for the id.
     Received {
         /// Whose session.
@@ -36,7 +47,7 @@ pub enum StoreEvent {
     /// The message is of no concern any more: acknowledged, refused by the client, expired, too large for it, or dropped
     /// because its queue was full.
     Done {
-        /// Whose session.
+        /// Whose session, or the group to no member of which it was sent.
         client: Arc<str>,
         /// The message.
         origin: Origin,
@@ -50,6 +61,7 @@ impl StoreEvent {
     pub fn client(&self) -> &Arc<str> {
         match self {
             Self::Sent { client, .. }
+            | Self::Claimed { client, .. }
             | Self::Received { client, .. }
             | Self::Completed { client, .. }
             | Self::Done { client, .. } => client,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::classify::Level;
 use crate::codec::QoS;
-use crate::hub::{SubscriptionIds, SubscriptionOptions};
+use crate::hub::{Share, SubscriptionIds, SubscriptionOptions};
 use crate::session::{Message, WillMessage};
 
 /// All that was kept.
@@ -14,6 +14,52 @@ pub struct Restored {
     pub sessions: Vec<KeptSession>,
     /// Retained messages.
     pub retained: Vec<Arc<Message>>,
+    /// Groups of shared subscriptions that have members among the sessions.
+    pub groups: Vec<KeptGroup>,
+}
+
+/// A group of a shared subscription.
+#[derive(Debug, Clone)]
+pub struct KeptGroup {
+    /// Its name, as [`Share`] has it.
+    pub name: Arc<str>,
+    /// What no member was sent, oldest first.
+    pub queue: Vec<Arc<Message>>,
+}
+
+impl KeptGroup {
+    /// Deals the messages out to the members among `sessions` that are to stay.
+    pub fn deal(self, sessions: &mut [KeptSession]) {
+        let share = Share {
+            group: self.name,
+            owed: true,
+        };
+        let held = |session: &KeptSession| {
+            let mut held = session.subscriptions.iter();
+            held.find(|(filter, options)| **filter == *share.filter() && options.qos > QoS::AtMostOnce)
+                .map(|(_, options)| *options)
+        };
+        let mut members: Vec<(&mut KeptSession, SubscriptionOptions)> = sessions
+            .iter_mut()
+            .filter(|session| session.expiry_s > 0)
+            .filter_map(|session| held(session).map(|options| (session, options)))
+            .collect();
+        members.sort_by_key(|(session, _)| session.queue.len());
+        for (turn, message) in self.queue.into_iter().enumerate() {
+            let turn = turn % members.len().max(1);
+            let Some((session, options)) = members.get_mut(turn) else {
+                return;
+            };
+            session.queue.push(KeptMessage {
+                qos: options.qos.min(message.qos),
+                retain: message.retain && options.retain_as_published,
+                ids: options.subscription_id.into_iter().collect(),
+                packet_id: None,
+                share: Some(share.clone()),
+                message,
+            });
+        }
+    }
 }
 
 /// One session.
@@ -56,6 +102,8 @@ pub struct KeptMessage {
     pub ids: SubscriptionIds,
     /// The id it was sent under and is not acknowledged under.
     pub packet_id: Option<u16>,
+    /// The group that it is sent for.
+    pub share: Option<Share>,
 }
 
 /// A QoS 2 packet id between PUBLISH and PUBREL.

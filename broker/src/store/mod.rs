@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use event::{StoreEvent, TakeEvents};
-pub use kept::{KeptMessage, KeptSession, Restored, TakenId};
+pub use kept::{KeptGroup, KeptMessage, KeptSession, Restored, TakenId};
 pub use thread::{StoreHandle, StoreStatus};
 
 use crate::config::Limits;

@@ -7,8 +7,8 @@
 //! will          bits (1): 0-1 QoS, 2 RETAIN; delay (4, seconds), lengths of topic (2) and properties (4);
 //!               topic, properties, payload
 //! subscription  first generation (8), bits (1): 0-1 QoS, 2 no local, 3 retain as published; subscription id (4, 0: none)
-//! queue         message (8), bits (1): 0-1 QoS, 2 RETAIN; packet id it was sent under (2, 0: none);
-//!               subscription ids (4 each)
+//! queue         message (8), bits (1): 0-1 QoS, 2 RETAIN, 3 sent for a group; packet id it was sent under (2, 0:
+//!               none); with bit 3: length (4) and name of the group; subscription ids (4 each)
 //! message       origin: epoch (8), worker (2), chunk (8), index (4); bits (1): 0-1 QoS, 2 RETAIN; expires at
 //!               (8, milliseconds since 1970, 0: never), lengths of topic (2) and properties (4);
 //!               topic, properties, payload
@@ -29,6 +29,7 @@ const QOS: u8 = 0x03;
 const RETAIN: u8 = 0x04;
 const NO_LOCAL: u8 = 0x04;
 const AS_PUBLISHED: u8 = 0x08;
+const OF_GROUP: u8 = 0x08;
 const USERNAME: u8 = 0x01;
 const LEFT: u8 = 0x02;
 
@@ -183,8 +184,13 @@ pub(super) fn read_subscription(row: &[u8]) -> Option<(u64, SubscriptionOptions)
 pub(super) fn queued(queued: &Queued) -> Vec<u8> {
     let mut row = Vec::with_capacity(11 + 4 * queued.ids.len());
     row.extend_from_slice(&queued.message.to_le_bytes());
-    row.push(queued.qos as u8 | flag(queued.retain, RETAIN));
+    let bits = flag(queued.retain, RETAIN) | flag(queued.group.is_some(), OF_GROUP);
+    row.push(queued.qos as u8 | bits);
     row.extend_from_slice(&queued.packet_id.unwrap_or(0).to_le_bytes());
+    if let Some(group) = &queued.group {
+        row.extend_from_slice(&(group.len() as u32).to_le_bytes());
+        row.extend_from_slice(group.as_bytes());
+    }
     for id in &queued.ids {
         row.extend_from_slice(&id.to_le_bytes());
     }
@@ -198,6 +204,7 @@ pub(super) struct QueuedRow {
     pub qos: QoS,
     pub retain: bool,
     pub packet_id: Option<u16>,
+    pub group: Option<Arc<str>>,
     pub ids: SubscriptionIds,
 }
 
@@ -205,6 +212,11 @@ pub(super) struct QueuedRow {
 pub(super) fn read_queued(row: &[u8]) -> Option<QueuedRow> {
     let mut row = Row(row);
     let (message, bits, packet_id) = (row.u64()?, row.u8()?, row.u16()?);
+    let mut group = None;
+    if bits & OF_GROUP != 0 {
+        let len = row.u32()? as usize;
+        group = Some(std::str::from_utf8(row.take(len)?).ok()?.into());
+    }
     let mut ids = SubscriptionIds::new();
     while !row.0.is_empty() {
         ids.push(row.u32()?);
@@ -214,6 +226,7 @@ pub(super) fn read_queued(row: &[u8]) -> Option<QueuedRow> {
         qos: qos(bits)?,
         retain: bits & RETAIN != 0,
         packet_id: (packet_id != 0).then_some(packet_id),
+        group,
         ids,
     })
 }

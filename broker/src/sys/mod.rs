@@ -144,7 +144,7 @@ impl Teller {
             sockets: counts.sockets.get(),
             connects: counts.sum(|c| &c.connects),
             subscriptions: self.shared.hub.subscriptions() as u64,
-            shared_subscriptions: 0,
+            shared_subscriptions: self.shared.hub.shared_subscriptions() as u64,
             retained: retained as u64,
             retained_bytes: retained_bytes as u64,
             queued: counts.sum(|c| &c.queued),

@@ -123,6 +123,7 @@ pub fn to(qos: QoS, ids: &[u32]) -> Match {
         no_local: false,
         retain_as_published: false,
         ids: SubscriptionIds::from_slice(ids),
+        share: None,
     }
 }
 
@@ -252,10 +253,27 @@ impl Pair {
             StoreEvent::Sent {
                 origin, packet_id, ..
             } => format!("sent {} #{packet_id}", origin.number),
+            StoreEvent::Claimed {
+                group,
+                origin,
+                packet_id,
+                ..
+            } => format!(
+                "claimed {} #{packet_id} of {}",
+                origin.number,
+                group.escape_default()
+            ),
             StoreEvent::Received {
                 origin, packet_id, ..
             } => format!("received {} #{packet_id}", origin.number),
             StoreEvent::Completed { packet_id, .. } => format!("completed #{packet_id}"),
+            StoreEvent::Done {
+                client,
+                origin,
+                packet_id: None,
+            } if client.starts_with('\0') => {
+                format!("done {} by {}", origin.number, client.escape_default())
+            }
             StoreEvent::Done {
                 origin, packet_id, ..
             } => match packet_id {

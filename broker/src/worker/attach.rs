@@ -58,6 +58,7 @@ impl State {
                 waker: None,
             });
             slot.session.attach(now_ms, connect, attach);
+            slot.note_load();
         }
         self.registry.attached(at.slot);
         self.metrics.connections.increment(1.0);
@@ -174,6 +175,7 @@ impl State {
         slot.held = false;
         slot.resume_ms = u64::MAX;
         let will = slot.session.detach(now_ms, how);
+        slot.note_load();
         let client_id = slot.session.client_id_shared();
         let closed = slot.stored && slot.session.is_persistent();
         let will_waits = slot.session.has_late_will();
@@ -207,11 +209,14 @@ impl State {
             return;
         }
         self.publish_late_will(at);
-        let slot = self.slots.remove(at.slot as usize);
+        let mut slot = self.slots.remove(at.slot as usize);
         self.registry.remove(slot.session.client_id());
         self.shared
             .hub
             .remove_all(slot.session.filters(), self.subscriber(at));
+        for (share, message) in slot.session.take_shared() {
+            self.give_to_another(&message, &share);
+        }
         if slot.stored {
             self.write_down(&slot.session.client_id_shared(), Change::Reset, None);
         }

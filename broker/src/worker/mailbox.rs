@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::bus::report::ReportSlot;
 use crate::connection::Accepted;
-use crate::hub::{Match, SubscriberId};
+use crate::hub::{Match, Share, SubscriberId};
 use crate::record::Origin;
 use crate::session::Message;
 
@@ -36,7 +36,7 @@ pub(crate) struct Mail {
     pub sockets: VecDeque<Box<Accepted>>,
     pub deliveries: Vec<Delivery>,
     /// Messages of kept sessions that found no room: the store is to be told.
-    pub lost: Vec<(SubscriberId, Origin)>,
+    pub lost: Vec<(SubscriberId, Origin, Option<Share>)>,
     /// What the messages to deliver take.
     bytes: usize,
 }
@@ -44,11 +44,13 @@ pub(crate) struct Mail {
 impl Mail {
     /// Bounded too: beyond that the store keeps a message that was lost here, and sends it after the next restart.
     fn note_lost(&mut self, delivery: &Delivery) {
+        let share = delivery.to.share.as_ref();
+        let stored = share.map_or(delivery.to.kept, |share| share.owed);
         if let Some(origin) = delivery.message.origin
-            && delivery.to.kept
+            && stored
             && self.lost.len() < MAX_DELIVERIES
         {
-            self.lost.push((delivery.to.who, origin));
+            self.lost.push((delivery.to.who, origin, share.cloned()));
         }
     }
 }

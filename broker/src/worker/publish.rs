@@ -8,7 +8,7 @@ use super::mailbox::{Delivery, Mail};
 use super::state::{SessionRef, State};
 use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
-use crate::hub::{Match, SubscriberId};
+use crate::hub::{Match, Share, SubscriberId};
 use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
 use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation, Whole};
 use crate::sys::is_reserved;
@@ -125,21 +125,29 @@ impl State {
 
     /// Writes the publish into the open chunk, gives it to its subscribers and to the retained messages. There is room:
     /// the caller made it. Returns its index in the chunk.
+    ///
+    /// It is retained before its subscribers are looked for: a SUBSCRIBE on another worker, which enters first and then
+    /// looks for what is retained, gets it in one of the two ways.
     pub(super) fn accept(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+        let retained = publish.retain.then(|| self.retain(from, publish));
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         let generation = self.hub.matches(publish.topic, &mut matches);
         if from.subscriber.is_some() {
             matches.retain(|to| !to.no_local || Some(to.who) != from.subscriber);
         }
-        let keeps = |to: &Match| to.kept && to.qos.min(publish.qos) > QoS::AtMostOnce;
-        let matched = matches.iter().any(keeps).then_some(generation);
+        let matched = matches
+            .iter()
+            .any(|to| is_kept(to, publish.qos))
+            .then_some(generation);
         let index = self.append(from, class, publish, matched);
         if let Some(index) = index
-            && (!matches.is_empty() || publish.retain)
+            && !matches.is_empty()
         {
-            let origin = self.origin(index);
-            self.fan_out(from, publish, origin, &mut matches);
+            let message = retained.unwrap_or_else(|| self.message(from, publish, index));
+            for to in matches.drain(..) {
+                self.route(&message, to);
+            }
         }
         self.matches = matches;
         index
@@ -185,18 +193,26 @@ impl State {
         self.open.push(&record).ok()
     }
 
-    /// The publish is copied once, for all that get it.
-    fn fan_out(&mut self, from: &From<'_>, publish: &Publish<'_>, origin: Origin, matches: &mut Vec<Match>) {
-        let message = Message::from_publish(publish, from.subscriber, Some(origin), self.now_ms);
-        let message = Arc::new(message);
-        if publish.retain && self.shared.hub.retain(message.clone()).is_err() {
+    /// The publish is copied once, for all that get it: record `index` of the open chunk.
+    fn message(&self, from: &From<'_>, publish: &Publish<'_>, index: u32) -> Arc<Message> {
+        let origin = self.origin(index);
+        Arc::new(Message::from_publish(
+            publish,
+            from.subscriber,
+            Some(origin),
+            self.now_ms,
+        ))
+    }
+
+    /// Keeps for later subscribers what is about to be the next record of the open chunk.
+    fn retain(&self, from: &From<'_>, publish: &Publish<'_>) -> Arc<Message> {
+        let message = self.message(from, publish, self.open.len());
+        if self.shared.hub.retain(message.clone()).is_err() {
             tracing::warn!(
                 "limits.max_retained_messages or max_retained_bytes reached: a message is not retained"
             );
         }
-        for to in matches.drain(..) {
-            self.route(&message, to);
-        }
+        message
     }
 
     fn route(&mut self, message: &Arc<Message>, to: Match) {
@@ -210,6 +226,13 @@ impl State {
         }
     }
 
+    /// The member of a group that a message was for is gone: it goes to another, if there is one.
+    pub(super) fn give_to_another(&mut self, message: &Arc<Message>, share: &Share) {
+        if let Some(to) = self.hub.member_of(share) {
+            self.route(message, to);
+        }
+    }
+
     /// Queues `message` for a session of this worker; `retained`: because it was kept for new subscribers.
     pub(super) fn deliver(&mut self, message: &Arc<Message>, to: &Match, retained: bool) {
         let now_ms = self.now_ms;
@@ -217,14 +240,16 @@ impl State {
             slot: to.who.slot,
             generation: to.who.generation,
         };
-        let Some(slot) = self.slots.get_mut(at.slot as usize) else {
+        let slot = self.slots.get_mut(at.slot as usize);
+        let Some(slot) = slot.filter(|slot| slot.generation == at.generation) else {
+            if let Some(share) = &to.share {
+                self.give_to_another(message, share);
+            }
             return;
         };
-        if slot.generation != at.generation {
-            return;
-        }
         let delivered = slot.session.deliver(now_ms, message, to, retained);
         slot.session.take_events(&mut self.events);
+        slot.note_load();
         match delivered {
             Delivered::Queued => {
                 slot.wake();
@@ -247,13 +272,13 @@ impl State {
         for delivery in &mail.deliveries {
             self.deliver(&delivery.message, &delivery.to, false);
         }
-        for (who, origin) in &mail.lost {
+        for (who, origin, share) in &mail.lost {
             let at = SessionRef {
                 slot: who.slot,
                 generation: who.generation,
             };
             if let Some(slot) = self.slot(at) {
-                slot.session.lost(*origin);
+                slot.session.lost(*origin, share.as_ref());
                 self.take_events(at);
             }
         }
@@ -349,6 +374,14 @@ impl State {
         let refusal = Some((at, Debt::Refusal(ticket, reason)));
         self.write_down(&client_id, Change::Release(packet_id.get()), refusal);
         true
+    }
+}
+
+/// Whether the store is to know that a publish of `qos` was given to this subscriber, or to the group that it is of.
+fn is_kept(to: &Match, qos: QoS) -> bool {
+    match &to.share {
+        Some(share) => share.owed && qos > QoS::AtMostOnce,
+        None => to.kept && to.qos.min(qos) > QoS::AtMostOnce,
     }
 }
 

@@ -7,9 +7,10 @@ use super::Shared;
 use super::acks::{Debt, Owed};
 use super::state::{SessionRef, Slot, State};
 use crate::classify::Level;
+use crate::codec::topic::split_share;
 use crate::record::Change;
 use crate::session::{Restart, Session, id_jump};
-use crate::store::KeptSession;
+use crate::store::{KeptGroup, KeptSession};
 
 /// What waits since a restart; mostly nothing.
 #[derive(Debug, Default)]
@@ -21,7 +22,8 @@ pub(super) struct Since {
 impl Shared {
     /// Deals out sessions to the workers on which they live. Of more than may be kept without a connection, those that were
     /// left longest ago are dealt with an expiry of 0, which ends them; those that were connected stay.
-    pub fn deal(&self, mut sessions: Vec<KeptSession>) -> Vec<Vec<KeptSession>> {
+    /// What no member of a group was sent is dealt out to those of its members that stay.
+    pub fn deal(&self, mut sessions: Vec<KeptSession>, groups: Vec<KeptGroup>) -> Vec<Vec<KeptSession>> {
         let left = sessions
             .iter()
             .filter(|session| session.left_ms.is_some())
@@ -36,6 +38,9 @@ impl Shared {
             for session in sessions.iter_mut().take(surplus) {
                 session.expiry_s = 0;
             }
+        }
+        for group in groups {
+            group.deal(&mut sessions);
         }
         let mut dealt: Vec<Vec<KeptSession>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for session in sessions {
@@ -65,17 +70,22 @@ impl State {
             let filters = kept.subscriptions.clone();
             let at = self.restore_one(kept);
             let who = self.subscriber(at);
+            let any_shared = filters.iter().any(|(filter, _)| split_share(filter).is_some());
+            let load = self
+                .slot(at)
+                .filter(|_| any_shared)
+                .map(|slot| slot.shared_load());
             subscriptions.extend(
                 filters
                     .into_iter()
-                    .map(|(filter, options)| (filter, who, options)),
+                    .map(|(filter, options)| (filter, who, options, load.clone())),
             );
             restored.push(at);
         }
-        let subscriptions = subscriptions.iter().map(|(filter, who, options)| {
+        let subscriptions = subscriptions.iter().map(|(filter, who, options, load)| {
             let mut options = *options;
             options.kept = true;
-            (&**filter, *who, options)
+            (&**filter, *who, options, load.as_ref())
         });
         self.shared.hub.subscribe_all(subscriptions);
         for at in restored {

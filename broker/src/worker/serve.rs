@@ -101,6 +101,7 @@ impl State {
         {
             let before = out.len();
             slot.session.poll_transmit(now_ms, out, soft_limit);
+            slot.note_load();
             let drops = slot.session.take_drops();
             let sent = Sent::in_bytes(slot.session.version(), out.get(before..).unwrap_or_default());
             self.metrics.dropped(drops);
@@ -121,6 +122,7 @@ impl State {
             return Ok(None);
         };
         let request = slot.session.handle_packet(now_ms, packet)?;
+        slot.note_load();
         self.take_events(at);
         match request {
             Request::Released { packet_id, answer } => self.released(at, packet_id, answer),

@@ -21,7 +21,7 @@ use crate::bus::{BusSender, ChunkBuilder, Report};
 use crate::classify::{Class, Publisher};
 use crate::codec::Reason;
 use crate::hub::registry::Registry;
-use crate::hub::{HubReader, Match};
+use crate::hub::{HubReader, Load, Match};
 use crate::metrics::WorkerMetrics;
 use crate::session::{Session, SessionLimits, Whole};
 use crate::store::StoreEvent;
@@ -64,6 +64,8 @@ pub(super) struct Slot {
     pub stored: bool,
     /// What it added to a log that is more than half full.
     pub share: Option<Box<Share>>,
+    /// How busy it is, for those who choose a member of a group that it is in.
+    pub load: Option<Arc<Load>>,
 }
 
 /// The session's way to its connection's task.
@@ -276,7 +278,23 @@ impl Slot {
             in_line: false,
             stored: false,
             share: None,
+            load: None,
         }
+    }
+
+    /// What waits for it has changed.
+    pub fn note_load(&self) {
+        if let Some(load) = &self.load {
+            let (waiting, window) = self.session.load();
+            load.set(waiting, window);
+        }
+    }
+
+    /// Its load, for the first shared subscription.
+    pub fn shared_load(&mut self) -> Arc<Load> {
+        let load = self.load.get_or_insert_default().clone();
+        self.note_load();
+        load
     }
 
     /// Lets the connection's task run.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::acks::Debt;
 use super::state::{SessionRef, State};
+use crate::codec::topic::split_share;
 use crate::codec::{Reason, Subscribe, Subscription, Unsubscribe};
 use crate::hub::SubscriptionOptions;
 use crate::record::Change;
@@ -27,7 +28,8 @@ impl State {
         for asked in &subscribe.filters {
             let Some(slot) = self.slot(at) else { return };
             let mut options = SubscriptionOptions::new(asked, subscription_id);
-            if slot.session.is_bridge() {
+            let is_shared = split_share(asked.filter).is_some();
+            if slot.session.is_bridge() && !is_shared {
                 options = options.for_bridge();
             }
             options.kept = slot.stored;
@@ -41,12 +43,13 @@ impl State {
             if reason as u8 >= 0x80 {
                 continue;
             }
-            let (is_new, generation) = self.shared.hub.subscribe(&filter, who, options);
+            let load = is_shared.then(|| slot.shared_load());
+            let (is_new, generation) = self.shared.hub.subscribe(&filter, who, options, load.as_ref());
             entered.push(Entered {
                 filter,
                 options,
                 generation,
-                send_retained: asked.wants_retained(is_new),
+                send_retained: !is_shared && asked.wants_retained(is_new), // section 4.8.2: none for groups
             });
         }
         let Some(slot) = self.slot(at) else { return };

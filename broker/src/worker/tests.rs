@@ -403,6 +403,7 @@ fn a_session_that_came_back_is_served_and_written_down_like_any_other() {
         retain: false,
         ids: SubscriptionIds::new(),
         packet_id: Some(3),
+        share: None,
     }];
     session.releasing = vec![4];
     bench.state.restore(vec![session]);
@@ -450,7 +451,7 @@ fn of_more_sessions_than_may_be_kept_those_left_longest_ago_go() {
         left("second", Some(5_000)),
         left("expired", Some(2_000_000)),
     ];
-    let dealt = bench.state.shared.deal(sessions).remove(0);
+    let dealt = bench.state.shared.deal(sessions, Vec::new()).remove(0);
     bench.state.restore(dealt);
     assert_eq!(
         bench.written(),

@@ -341,6 +341,17 @@ impl Client {
         Some(received)
     }
 
+    /// Takes `count` messages in and says nothing.
+    pub fn read_without_acknowledging(&mut self, count: usize) {
+        for _ in 0..count {
+            let frame = self.frame(DEADLINE).expect("a message");
+            assert!(matches!(
+                codec::decode(Version::V5, &frame).unwrap(),
+                Packet::Publish(_)
+            ));
+        }
+    }
+
     /// Up to `most` messages; fewer when nothing came for a while.
     pub fn messages(&mut self, most: usize) -> Vec<String> {
         self.take_messages(most, Duration::from_millis(2_500))

@@ -37,6 +37,7 @@ fn kept_message(payload: &str, qos: QoS, packet_id: Option<u16>) -> KeptMessage 
         retain: false,
         ids: SubscriptionIds::new(),
         packet_id,
+        share: None,
     }
 }
 
@@ -194,6 +195,9 @@ impl Store {
     fn apply(&mut self, event: &StoreEvent) {
         match event {
             StoreEvent::Sent {
+                origin, packet_id, ..
+            }
+            | StoreEvent::Claimed {
                 origin, packet_id, ..
             } => {
                 self.ids.insert(origin.number as u32, *packet_id);

@@ -31,6 +31,12 @@ impl Projection {
             StoreEvent::Sent {
                 origin, packet_id, ..
             } => self.sent(number, origin, packet_id),
+            StoreEvent::Claimed {
+                group,
+                origin,
+                packet_id,
+                ..
+            } => self.claimed(number, &group, origin, packet_id),
             StoreEvent::Received {
                 origin, packet_id, ..
             } => {
@@ -54,7 +60,7 @@ impl Projection {
         }
     }
 
-    fn sent(&mut self, number: Number, origin: Origin, packet_id: u16) {
+    pub(super) fn sent(&mut self, number: Number, origin: Origin, packet_id: u16) {
         let Some(session) = self.sessions.get_mut(number as usize) else {
             return;
         };
@@ -76,8 +82,11 @@ impl Projection {
     }
 
     fn done(&mut self, number: Number, origin: Origin, packet_id: Option<u16>) {
-        let session = self.session(number);
-        if let Some(at) = session.and_then(|session| session.position_of(origin, packet_id)) {
+        let Some(session) = self.session(number) else {
+            return;
+        };
+        let sent = packet_id.and_then(|_| session.position_of_sent(origin, packet_id));
+        if let Some(at) = sent.or_else(|| session.position_of(origin, packet_id)) {
             self.take_out(number, at);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::session::{Number, Queued, Saved, Stored};
 use super::{Projection, who};
 use crate::codec::QoS;
+use crate::codec::topic::split_share;
 use crate::hub::SubscriptionIds;
 use crate::record::{Change, Open, SessionRecord};
 use crate::session::WillMessage;
@@ -29,19 +30,28 @@ impl Projection {
                 options,
                 generation,
                 send_retained,
-            } => {
+            } if split_share(filter).is_none() => {
                 let Some(session) = self.sessions.get_mut(number as usize) else {
                     return;
                 };
                 session.hold(filter, *options, *generation);
-                self.subscriptions.insert(filter, who(number), *options);
+                self.subscriptions.insert(filter, who(number), *options, None);
                 self.touched.subscriptions.push((number, (*filter).into()));
                 if *send_retained {
                     let ids = options.subscription_id.into_iter().collect();
                     self.send_retained(number, filter, options.qos, &ids);
                 }
             }
-            Change::Unsubscribe { filter, generation } => self.unsubscribe(number, filter, *generation),
+            Change::Subscribe {
+                filter,
+                options,
+                generation,
+                ..
+            } => self.join(number, filter, *options, *generation),
+            Change::Unsubscribe { filter, generation } => match split_share(filter) {
+                None => self.unsubscribe(number, filter, *generation),
+                Some(_) => self.leave(number, filter),
+            },
         }
     }
 
@@ -104,6 +114,7 @@ impl Projection {
                 retain: true,
                 ids: ids.clone(),
                 packet_id: None,
+                group: None,
                 matched: 0,
                 saved: Saved::No,
             };
@@ -166,16 +177,21 @@ impl Projection {
             return;
         };
         self.by_client.remove(&session.client_id);
+        self.groups -= usize::from(session.is_group());
         for held in session.subscriptions {
-            self.subscriptions.remove(&held.filter, who(number));
+            match split_share(&held.filter) {
+                None => drop(self.subscriptions.remove(&held.filter, who(number))),
+                Some(_) if held.options.qos > QoS::AtMostOnce => self.one_less(&held.filter),
+                Some(_) => {}
+            }
             self.touched.subscriptions.push((number, held.filter));
         }
         for queued in session.queue.drain(..) {
-            self.messages.release(queued.message);
             self.queued -= 1;
             if queued.saved != Saved::No {
                 self.touched.queue_gone.push((number, queued.order));
             }
+            self.give_back(queued);
         }
         for taken in session.taken.iter().filter(|taken| taken.saved) {
             self.touched.taken_gone.push((number, taken.id.packet_id));

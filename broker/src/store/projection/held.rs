@@ -48,6 +48,7 @@ impl HeldEvents {
     pub fn sort(&mut self, event: StoreEvent, behind: Option<u64>) -> Option<StoreEvent> {
         let key = match &event {
             StoreEvent::Sent { origin, .. }
+            | StoreEvent::Claimed { origin, .. }
             | StoreEvent::Received { origin, .. }
             | StoreEvent::Done { origin, .. } => self.ahead(origin).or(behind.map(|end| (LOG, end))),
             StoreEvent::Completed { client, packet_id } => match self.received.is_empty() {

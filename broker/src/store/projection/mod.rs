@@ -10,6 +10,7 @@
 mod act;
 mod change;
 mod changes;
+mod group;
 mod held;
 mod messages;
 mod publish;
@@ -77,6 +78,8 @@ pub(crate) struct Projection {
     applied: Option<Position>,
     sessions: Slab<Stored>,
     by_client: HashMap<Arc<str>, Number, RandomState>,
+    /// How many of the sessions stand for a group.
+    groups: usize,
     subscriptions: Subscriptions,
     messages: Messages,
     retained: RetainedTopics,
@@ -107,6 +110,7 @@ impl Projection {
             applied: None,
             sessions: Slab::new(),
             by_client: HashMap::default(),
+            groups: 0,
             subscriptions: Subscriptions::default(),
             messages: Messages::default(),
             retained: RetainedTopics::default(),
@@ -127,7 +131,7 @@ impl Projection {
 
     /// Sessions.
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len() - self.groups
     }
 
     /// Messages in all queues.

@@ -78,7 +78,7 @@ impl Projection {
     /// Puts the publish into the queues of the sessions that had a subscription to it in `generation`.
     fn fan_out(&mut self, record: &PublishRecord<'_>, generation: u64, at: At, message: &mut Option<u64>) {
         let mut matches = std::mem::take(&mut self.matches);
-        self.subscriptions.matches(record.topic, &mut matches);
+        self.subscriptions.matches(record.topic, &mut matches, |_| {}); // a group has a subscription of its own
         for found in matches.drain(..) {
             let number = found.who.slot;
             let Some(session) = self.session(number) else {
@@ -102,6 +102,7 @@ impl Projection {
                 retain: record.retain && found.retain_as_published,
                 ids: found.ids,
                 packet_id: None,
+                group: None,
                 matched: generation,
                 saved: Saved::No,
             };
@@ -116,8 +117,9 @@ impl Projection {
             return;
         };
         let cost = self.messages.refer(queued.message);
-        if session.queue.len() >= self.bounds.max_queued
-            || session.queue_bytes + cost > self.bounds.max_queued_bytes
+        let queues = session.keepers.max(1); // of a group those of its members
+        if session.queue.len() >= self.bounds.max_queued.saturating_mul(queues)
+            || session.queue_bytes + cost > self.bounds.max_queued_bytes.saturating_mul(queues)
         {
             self.messages.release(queued.message);
             self.dropped += 1;

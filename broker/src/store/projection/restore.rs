@@ -8,9 +8,13 @@ use ahash::RandomState;
 use super::messages::Shared;
 use super::session::{Number, Queued, Saved, Stored, Taken};
 use super::{ChangeSet, Projection, who};
+use crate::codec::QoS;
+use crate::codec::topic::split_share;
+use crate::hub::Share;
+use crate::hub::shared::group_name;
 use crate::session::{Message, WillMessage};
 use crate::spool::Position;
-use crate::store::kept::{KeptMessage, KeptSession, Restored, TakenId};
+use crate::store::kept::{KeptGroup, KeptMessage, KeptSession, Restored, TakenId};
 use crate::store::rows;
 
 /// A projection that is being read from the file, with the messages as workers want them: they are handed out once and
@@ -67,6 +71,7 @@ impl Loading {
                 .insert(session.client_id.clone(), *number as Number);
         }
         projection.sessions = std::mem::take(&mut self.sessions).into_iter().collect();
+        projection.groups = projection.sessions.iter().filter(|(_, s)| s.is_group()).count();
     }
 
     /// A session's will.
@@ -81,9 +86,20 @@ impl Loading {
     /// A subscription.
     pub fn subscription(&mut self, number: Number, filter: &str, row: &[u8]) -> Result<(), BadRow> {
         let (from, options) = rows::read_subscription(row).ok_or(BadRow("subscriptions"))?;
-        if let Some(session) = self.projection.sessions.get_mut(number as usize) {
-            session.hold(filter, options, from);
-            self.projection.subscriptions.insert(filter, who(number), options);
+        let projection = &mut self.projection;
+        let Some(session) = projection.sessions.get_mut(number as usize) else {
+            return Ok(());
+        };
+        session.hold(filter, options, from);
+        if split_share(filter).is_none() {
+            projection
+                .subscriptions
+                .insert(filter, who(number), options, None);
+        } else if options.qos > QoS::AtMostOnce
+            && let Some(group) = projection.find(&group_name(filter))
+            && let Some(group) = projection.sessions.get_mut(group as usize)
+        {
+            group.keepers += 1;
         }
         Ok(())
     }
@@ -119,6 +135,7 @@ impl Loading {
             retain: row.retain,
             ids: row.ids,
             packet_id: row.packet_id,
+            group: row.group,
             matched: 0,
             saved: Saved::Yes,
         });
@@ -190,22 +207,39 @@ impl Loading {
         }
         let retained = self.projection.retained.iter();
         let retained = retained.filter_map(|(_, number)| self.messages.get(&number).cloned());
-        let sessions = self.projection.sessions.iter();
+        let sessions = self.projection.sessions.iter().map(|(_, session)| session);
+        let (groups, sessions): (Vec<_>, Vec<_>) = sessions.partition(|session| session.is_group());
         let restored = Restored {
             retained: retained.collect(),
-            sessions: sessions.map(|(_, session)| self.kept(session)).collect(),
+            sessions: sessions.into_iter().map(|session| self.kept(session)).collect(),
+            groups: groups.into_iter().map(|group| self.group(group)).collect(),
         };
         (restored, self.projection)
     }
 
+    fn group(&self, group: &Stored) -> KeptGroup {
+        let messages = group.queue.iter();
+        KeptGroup {
+            name: group.client_id.clone(),
+            queue: messages
+                .filter_map(|queued| self.messages.get(&queued.message).cloned())
+                .collect(),
+        }
+    }
+
     fn kept(&self, session: &Stored) -> KeptSession {
         let message = |queued: &Queued| {
+            let share = |group: &Arc<str>| Share {
+                group: group.clone(),
+                owed: true,
+            };
             Some(KeptMessage {
                 message: self.messages.get(&queued.message)?.clone(),
                 qos: queued.qos,
                 retain: queued.retain,
                 ids: queued.ids.clone(),
                 packet_id: queued.packet_id,
+                share: queued.group.as_ref().map(share),
             })
         };
         let mut queue: Vec<KeptMessage> = session.queue.iter().filter_map(message).collect();

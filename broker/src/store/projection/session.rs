@@ -32,6 +32,8 @@ pub(crate) struct Stored {
     /// Sorted by packet id.
     pub taken: Vec<Taken>,
     pub last_packet_id: u16,
+    /// Of a group: its kept members that want more than QoS 0.
+    pub keepers: usize,
     /// It stands in the list of those whose queue has changed.
     pub queue_touched: bool,
     /// It stands in the list of those whose own row has changed.
@@ -59,6 +61,8 @@ pub(crate) struct Queued {
     pub retain: bool,
     pub ids: SubscriptionIds,
     pub packet_id: Option<u16>,
+    /// The group that it was sent for.
+    pub group: Option<Arc<str>>,
     /// The generation of the subscriptions that it was matched against; 0: none, it was retained.
     pub matched: u64,
     pub saved: Saved,
@@ -99,6 +103,7 @@ impl Stored {
             releasing: Vec::new(),
             taken: Vec::new(),
             last_packet_id: 0,
+            keepers: 0,
             queue_touched: false,
             row_touched: false,
         }
@@ -160,12 +165,13 @@ impl Stored {
     }
 
     /// What this session gets a message on `name` for that was matched against `generation`: a subscription that came
-    /// later does not count.
+    /// later does not count, nor does a shared one, which is the group's.
     pub fn matches_at(&self, name: &str, generation: u64, who: SubscriberId) -> Option<Match> {
         let mut held = self
             .subscriptions
             .iter()
-            .filter(|held| held.from <= generation && topic::matches(&held.filter, name))
+            .filter(|held| held.from <= generation && topic::split_share(&held.filter).is_none())
+            .filter(|held| topic::matches(&held.filter, name))
             .map(|held| held.options.as_match(who));
         let mut found = held.next()?;
         held.for_each(|other| found.merge(other));
@@ -182,6 +188,11 @@ impl Stored {
                 .into_iter()
                 .find(|at| self.queue.get(*at).is_some_and(&wanted))
         })
+    }
+
+    /// The message of `origin` that was sent under `packet_id`: it may be here twice, as the client's own and a group's.
+    pub fn position_of_sent(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
+        self.position(|queued| queued.origin == origin && queued.packet_id == packet_id)
     }
 
     /// The message of `origin` that was sent under `packet_id`, or that was not sent.

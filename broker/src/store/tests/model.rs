@@ -1,6 +1,6 @@
 //! What the store should know, in the plainest way: vectors that are walked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec::{QoS, topic};
 use crate::hub::SubscriptionOptions;
@@ -20,6 +20,16 @@ pub struct ModelQueued {
     pub ids: Vec<u32>,
     pub packet_id: Option<u16>,
     pub matched: u64,
+    /// As published.
+    pub full: (QoS, bool),
+    /// The group it was sent for.
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+struct ModelGroup {
+    from: u64,
+    queue: Vec<ModelQueued>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +57,8 @@ struct ModelRetained {
 pub struct Model {
     pub sessions: BTreeMap<String, ModelSession>,
     retained: BTreeMap<String, ModelRetained>,
+    /// By their whole filters.
+    groups: BTreeMap<String, ModelGroup>,
     bounds: Bounds,
     /// Worker and number of the chunks that are applied, of this epoch.
     applied: Vec<(u16, u64)>,
@@ -62,6 +74,7 @@ impl Model {
         Self {
             sessions: BTreeMap::new(),
             retained: BTreeMap::new(),
+            groups: BTreeMap::new(),
             bounds,
             applied: Vec::new(),
             waiting: Vec::new(),
@@ -139,8 +152,11 @@ impl Model {
                     ids,
                     packet_id: None,
                     matched: generation,
+                    full: (record.qos, record.retain),
+                    group: None,
                 });
             }
+            self.publish_to_groups(record, generation, origin);
         }
         if record.retain {
             self.retained.remove(record.topic);
@@ -152,6 +168,104 @@ impl Model {
                 };
                 self.retained.insert(record.topic.to_owned(), kept);
             }
+        }
+    }
+
+    fn publish_to_groups(&mut self, record: &PublishRecord<'_>, generation: u64, origin: Origin) {
+        for (filter, group) in &mut self.groups {
+            let plain = topic::split_share(filter).unwrap().1;
+            let members = self.sessions.values().filter(|session| session.keeps(filter));
+            if record.qos > QoS::AtMostOnce
+                && group.from <= generation
+                && topic::matches(plain, record.topic)
+                && group.queue.len() < self.bounds.max_queued * members.count()
+            {
+                group.queue.push(ModelQueued {
+                    origin,
+                    topic: record.topic.to_owned(),
+                    qos: record.qos,
+                    retain: record.retain,
+                    ids: Vec::new(),
+                    packet_id: None,
+                    matched: generation,
+                    full: (record.qos, record.retain),
+                    group: None,
+                });
+            }
+        }
+    }
+
+    /// Groups end with their last member that keeps; new ones begin.
+    fn look_at_groups(&mut self, generation: u64) {
+        let kept: BTreeSet<&String> = self
+            .sessions
+            .values()
+            .flat_map(|session| session.subscriptions.iter().map(move |held| (session, &held.0)))
+            .filter(|(session, filter)| topic::split_share(filter).is_some() && session.keeps(filter))
+            .map(|(_, filter)| filter)
+            .collect();
+        self.groups.retain(|filter, _| kept.contains(filter));
+        for filter in kept {
+            self.groups.entry(filter.clone()).or_insert(ModelGroup {
+                from: generation,
+                queue: Vec::new(),
+            });
+        }
+    }
+
+    fn reset(&mut self, client: &str) {
+        let gone = self.sessions.remove(client).unwrap();
+        self.look_at_groups(0);
+        for queued in gone.queue {
+            let Some(filter) = queued.group.filter(|_| queued.qos == QoS::AtLeastOnce) else {
+                continue;
+            };
+            let members = self.sessions.values().filter(|session| session.keeps(&filter));
+            let most = self.bounds.max_queued * members.count();
+            if let Some(group) = self
+                .groups
+                .get_mut(&filter)
+                .filter(|group| group.queue.len() < most)
+            {
+                group.queue.push(ModelQueued {
+                    qos: queued.full.0,
+                    ids: Vec::new(),
+                    packet_id: None,
+                    group: None,
+                    matched: 0,
+                    ..queued
+                });
+            }
+        }
+    }
+
+    fn claim(&mut self, client: &str, group: &str, origin: Origin, packet_id: u16) {
+        let filter = &group[1..];
+        let queue = self.groups.get_mut(filter).map(|group| &mut group.queue);
+        let at = queue.as_ref().and_then(|queue| first_of(queue, origin));
+        let session = self.sessions.get_mut(client).unwrap();
+        let (Some(queue), Some(at)) = (queue, at) else {
+            if let Some(at) = session.find(origin, Some(packet_id)) {
+                session.queue[at].packet_id = Some(packet_id);
+            }
+            return;
+        };
+        let taken = queue.remove(at);
+        let held = session.subscriptions.iter().find(|held| held.0 == filter);
+        let options = held.map(|held| held.1);
+        if session.queue.len() < self.bounds.max_queued {
+            session.queue.push(ModelQueued {
+                qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
+                retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
+                ids: options
+                    .and_then(|options| options.subscription_id)
+                    .into_iter()
+                    .collect(),
+                packet_id: Some(packet_id),
+                group: Some(filter.to_owned()),
+                matched: 0,
+                ..taken
+            });
         }
     }
 
@@ -170,7 +284,7 @@ impl Model {
         };
         match &record.change {
             Change::Open(_) => {}
-            Change::Reset => drop(self.sessions.remove(record.client_id)),
+            Change::Reset => self.reset(record.client_id),
             Change::Closed { expiry_s } => {
                 session.left_ms.get_or_insert(record.at_ms);
                 session.expiry_s = *expiry_s;
@@ -195,12 +309,17 @@ impl Model {
                             .push(((*filter).to_owned(), *options, *generation));
                     }
                 }
-                if *send_retained {
+                if topic::split_share(filter).is_some() {
+                    self.look_at_groups(*generation);
+                } else if *send_retained {
                     self.send_retained(record.client_id, filter, *options);
                 }
             }
             Change::Unsubscribe { filter, generation } => {
                 session.subscriptions.retain(|held| held.0 != *filter);
+                if topic::split_share(filter).is_some() {
+                    return self.look_at_groups(*generation);
+                }
                 let rest = session.clone();
                 session.queue.retain(|queued| {
                     queued.matched < *generation || matched(&rest, &queued.topic, queued.matched).is_some()
@@ -225,6 +344,8 @@ impl Model {
                     ids: options.subscription_id.into_iter().collect(),
                     packet_id: None,
                     matched: 0,
+                    full: (kept.qos, true),
+                    group: None,
                 });
             }
         }
@@ -245,6 +366,7 @@ impl Model {
     pub fn event(&mut self, event: &StoreEvent, end: u64) {
         let key = match event {
             StoreEvent::Sent { origin, .. }
+            | StoreEvent::Claimed { origin, .. }
             | StoreEvent::Received { origin, .. }
             | StoreEvent::Done { origin, .. } => {
                 let known = self
@@ -267,10 +389,30 @@ impl Model {
     }
 
     fn act(&mut self, event: &StoreEvent) {
+        if let Some(filter) = event.client().strip_prefix('\0') {
+            let (StoreEvent::Done { origin, .. }, Some(group)) = (event, self.groups.get_mut(filter)) else {
+                return;
+            };
+            if let Some(at) = first_of(&group.queue, *origin) {
+                group.queue.remove(at);
+            }
+            return;
+        }
+        if let StoreEvent::Claimed {
+            client,
+            group,
+            origin,
+            packet_id,
+        } = event
+            && self.sessions.contains_key(&**client)
+        {
+            return self.claim(client, group, *origin, *packet_id);
+        }
         let Some(session) = self.sessions.get_mut(&**event.client()) else {
             return;
         };
         match event {
+            StoreEvent::Claimed { .. } => {}
             StoreEvent::Sent {
                 origin, packet_id, ..
             } => {
@@ -281,7 +423,7 @@ impl Model {
             StoreEvent::Received {
                 origin, packet_id, ..
             } => {
-                if let Some(at) = session.find(*origin, Some(*packet_id)) {
+                if let Some(at) = session.find_done(*origin, Some(*packet_id)) {
                     session.queue.remove(at);
                 }
                 if !session.releasing.contains(packet_id) {
@@ -292,7 +434,7 @@ impl Model {
             StoreEvent::Done {
                 origin, packet_id, ..
             } => {
-                if let Some(at) = session.find(*origin, *packet_id) {
+                if let Some(at) = session.find_done(*origin, *packet_id) {
                     session.queue.remove(at);
                 }
             }
@@ -301,6 +443,26 @@ impl Model {
 
     /// Whether what was restored is what the model has.
     pub fn check(&self, restored: &Restored) {
+        let mut groups: Vec<_> = restored
+            .groups
+            .iter()
+            .map(|group| {
+                let queue = group.queue.iter().map(|message| message.origin.unwrap());
+                (group.name[1..].to_owned(), queue.collect::<Vec<_>>())
+            })
+            .collect();
+        groups.sort();
+        let expected: Vec<_> = self
+            .groups
+            .iter()
+            .map(|(filter, group)| {
+                (
+                    filter.clone(),
+                    group.queue.iter().map(|q| q.origin).collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        assert_eq!(groups, expected, "what no member of a group was sent");
         let mut found: Vec<&KeptSession> = restored.sessions.iter().collect();
         found.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         let clients: Vec<&str> = found.iter().map(|session| &*session.client_id).collect();
@@ -345,7 +507,29 @@ impl Model {
     }
 }
 
+fn first_of(queue: &[ModelQueued], origin: Origin) -> Option<usize> {
+    queue.iter().position(|queued| queued.origin == origin)
+}
+
 impl ModelSession {
+    /// Whether it is a member of a group for more than QoS 0.
+    fn keeps(&self, filter: &str) -> bool {
+        let mut held = self.subscriptions.iter();
+        held.any(|held| held.0 == filter && held.1.qos > QoS::AtMostOnce)
+    }
+
+    /// What was sent under that id, before what was not.
+    fn find_done(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
+        let sent = |queued: &ModelQueued| queued.origin == origin && queued.packet_id == packet_id;
+        let exact = packet_id.and_then(|_| {
+            let len = self.queue.len();
+            (0..len)
+                .flat_map(|at| [at, len - 1 - at])
+                .find(|at| sent(&self.queue[*at]))
+        });
+        exact.or_else(|| self.find(origin, packet_id))
+    }
+
     /// The entry itself, or one of that origin that was not sent, looked for from both ends.
     fn find(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
         let len = self.queue.len();

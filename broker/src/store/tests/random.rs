@@ -16,7 +16,7 @@ use crate::store::event::StoreEvent;
 use crate::store::projection::{Bounds, Loading, Projection};
 
 const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
-const FILTERS: [&str; 6] = ["t/1", "t/+", "t/#", "#", "u", "t/2"];
+const FILTERS: [&str; 8] = ["t/1", "t/+", "t/#", "#", "u", "t/2", "$share/g/t/+", "$share/g/#"];
 const TOPICS: [&str; 4] = ["t/1", "t/2", "t", "u"];
 
 pub const BOUNDS: Bounds = Bounds {
@@ -86,7 +86,7 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         2 => (client.clone(), id.clone()).prop_map(|(client, packet_id)| Op::Release { client, packet_id }),
-        10 => (client, 0usize..8, 0u8..5, id)
+        10 => (client, 0usize..8, 0u8..9, id)
             .prop_map(|(client, back, kind, packet_id)| Op::Event { client, back, kind, packet_id }),
         8 => (0u16..2).prop_map(Op::Cut),
         6 => (1usize..4).prop_map(Op::Read),
@@ -327,7 +327,19 @@ impl Run {
             return;
         };
         let client: Arc<str> = CLIENTS[client].into();
+        let group: Arc<str> = format!("\0{}", FILTERS[6 + packet_id as usize % 2]).into();
         let event = match kind {
+            5 | 6 => StoreEvent::Claimed {
+                client,
+                group,
+                origin,
+                packet_id,
+            },
+            7 => StoreEvent::Done {
+                client: group,
+                origin,
+                packet_id: None,
+            },
             0 => StoreEvent::Sent {
                 client,
                 origin,

@@ -1,0 +1,172 @@
+//! Groups of shared subscriptions. One with a kept member is a session of its own here, under a name that no client can
+//! have: what is published for it is the group's until a member says that it has it, so that nobody need write down whom
+//! a publisher chose.
+
+use std::sync::Arc;
+
+use super::session::{Number, Queued, Saved, Stored};
+use super::{Projection, who};
+use crate::codec::QoS;
+use crate::codec::topic::split_share;
+use crate::hub::shared::{group_name, is_group};
+use crate::hub::{Share, SubscriptionIds, SubscriptionOptions};
+use crate::record::Origin;
+
+/// The subscription by which a group gets messages: each member has its own options.
+const FOR_GROUP: SubscriptionOptions = SubscriptionOptions {
+    qos: QoS::ExactlyOnce,
+    no_local: false,
+    retain_as_published: true,
+    subscription_id: None,
+    kept: true,
+};
+
+impl Stored {
+    /// Whether it stands for a group.
+    pub fn is_group(&self) -> bool {
+        is_group(&self.client_id)
+    }
+
+    /// Whether it is a member of the group of this filter that wants more than QoS 0.
+    fn keeps(&self, filter: &str) -> bool {
+        self.held(filter)
+            .is_some_and(|held| held.options.qos > QoS::AtMostOnce)
+    }
+}
+
+impl Projection {
+    /// A member subscribes to the whole filter of a group, or changes its options.
+    pub(super) fn join(
+        &mut self,
+        number: Number,
+        filter: &str,
+        options: SubscriptionOptions,
+        generation: u64,
+    ) {
+        let Some(session) = self.sessions.get_mut(number as usize) else {
+            return;
+        };
+        let kept = session.keeps(filter);
+        session.hold(filter, options, generation);
+        let keeps = session.keeps(filter);
+        self.touched.subscriptions.push((number, filter.into()));
+        match (kept, keeps) {
+            (false, true) => self.one_more(filter, generation),
+            (true, false) => self.one_less(filter),
+            _ => {}
+        }
+    }
+
+    /// A member ends its subscription.
+    pub(super) fn leave(&mut self, number: Number, filter: &str) {
+        let Some(session) = self.sessions.get_mut(number as usize) else {
+            return;
+        };
+        let kept = session.keeps(filter);
+        if session.let_go(filter) {
+            self.touched.subscriptions.push((number, filter.into()));
+        }
+        if kept {
+            self.one_less(filter);
+        }
+    }
+
+    fn one_more(&mut self, filter: &str, generation: u64) {
+        let name = group_name(filter);
+        let number = match self.find(&name) {
+            Some(number) => number,
+            None => self.found_group(name.into(), filter, generation),
+        };
+        if let Some(group) = self.sessions.get_mut(number as usize) {
+            group.keepers += 1;
+        }
+    }
+
+    fn found_group(&mut self, name: Arc<str>, filter: &str, generation: u64) -> Number {
+        let mut group = Stored::new(name.clone());
+        group.expiry_s = u32::MAX;
+        let plain = split_share(filter).map_or(filter, |(_, plain)| plain);
+        group.hold(plain, FOR_GROUP, generation);
+        let number = self.sessions.insert(group) as Number;
+        self.by_client.insert(name, number);
+        self.groups += 1;
+        self.subscriptions.insert(plain, who(number), FOR_GROUP, None);
+        self.touched.subscriptions.push((number, plain.into()));
+        self.touch_row(number);
+        number
+    }
+
+    /// A group without a kept member ends.
+    pub(super) fn one_less(&mut self, filter: &str) {
+        let Some(number) = self.find(&group_name(filter)) else {
+            return;
+        };
+        let Some(group) = self.sessions.get_mut(number as usize) else {
+            return;
+        };
+        group.keepers = group.keepers.saturating_sub(1);
+        if group.keepers == 0 {
+            self.remove(number);
+        }
+    }
+
+    /// A member was sent a message of its group.
+    pub(super) fn claimed(&mut self, number: Number, group: &Arc<str>, origin: Origin, packet_id: u16) {
+        let from = self.find(group);
+        let at = from.and_then(|from| self.session(from)?.position_of(origin, None));
+        let (Some(from), Some(at)) = (from, at) else {
+            return self.sent(number, origin, packet_id);
+        };
+        let taken = self.session(from).and_then(|group| group.queue.get(at)).cloned();
+        let Some(taken) = taken else { return };
+        let share = Share {
+            group: group.clone(),
+            owed: true,
+        };
+        let options = self
+            .session(number)
+            .and_then(|session| session.held(share.filter()));
+        let options = options.map(|held| held.options);
+        let queued = Queued {
+            qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
+            retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
+            ids: options
+                .and_then(|options| options.subscription_id)
+                .into_iter()
+                .collect(),
+            packet_id: Some(packet_id),
+            group: Some(group.clone()),
+            matched: 0,
+            saved: Saved::No,
+            ..taken
+        };
+        self.enqueue(number, queued);
+        self.take_out(from, at);
+        if let Some(session) = self.sessions.get_mut(number as usize) {
+            session.last_packet_id = packet_id;
+        }
+    }
+
+    /// A session that was sent `queued` for a group is gone: other members are to get it, but not at QoS 2
+    /// [MQTT-4.8.2-5].
+    pub(super) fn give_back(&mut self, queued: Queued) {
+        let group = queued.group.as_ref().filter(|_| queued.qos == QoS::AtLeastOnce);
+        if let Some(number) = group.and_then(|group| self.find(group)) {
+            let qos = self.messages.get(queued.message).map(|message| message.qos);
+            let message = queued.message;
+            let back = Queued {
+                qos: qos.unwrap_or(queued.qos),
+                ids: SubscriptionIds::new(),
+                packet_id: None,
+                group: None,
+                matched: 0,
+                saved: Saved::No,
+                ..queued
+            };
+            self.enqueue(number, back);
+            self.messages.release(message);
+        } else {
+            self.messages.release(queued.message);
+        }
+    }
+}
