@@ -59,6 +59,9 @@ pub enum LogConfig {
 pub struct Limits {
     /// Connections over all listeners.
     pub max_connections: usize,
+    /// Connections that one address may open within a second, over all listeners; 0: no bound. An IPv6 address counts by
+    /// its /64.
+    pub max_connect_rate_per_address: u32,
     /// Greatest packet taken, in bytes, fixed header included; told to 5.0 clients.
     pub max_packet_bytes: usize,
     /// QoS 1 and 2 publishes of one client that may wait for their acknowledgement; told to 5.0 clients.
@@ -120,6 +123,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1_000_000,
+            max_connect_rate_per_address: 0,
             max_packet_bytes: 1000 * KIB,
             receive_maximum: 1024,
             topic_alias_maximum: 10,

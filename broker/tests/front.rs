@@ -17,6 +17,8 @@ mod goodbye;
 mod kept;
 #[path = "front/limits.rs"]
 mod limits;
+#[path = "front/messages.rs"]
+mod messages;
 #[path = "front/mount.rs"]
 mod mount;
 #[path = "front/parked.rs"]

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use forebay_broker::metrics::{SPOOL_GROUP_BYTES as GROUP_BYTES, SPOOL_GROUP_CHUNKS as GROUP_CHUNKS};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// How often the recorder folds its histograms: between two scrapes memory must not grow.
@@ -21,6 +22,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const BUCKETS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
+
+/// Buckets of the bytes that one sync makes durable.
+const BYTES_BUCKETS: [f64; 7] = [4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 16e6];
+
+/// Buckets of the chunks that one sync makes durable.
+const CHUNKS_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// Whether this node can do its work, and what it says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +70,11 @@ pub struct Probes {
 
 /// Makes the recorder that all metrics go to. Once in a process, before the broker starts.
 pub fn record() -> anyhow::Result<PrometheusHandle> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(full(GROUP_BYTES), &BYTES_BUCKETS))
+        .and_then(|builder| builder.set_buckets_for_metric(full(GROUP_CHUNKS), &CHUNKS_BUCKETS))
         .context("the histogram buckets were refused")?
         .build_recorder();
     let handle = recorder.handle();

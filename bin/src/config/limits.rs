@@ -21,6 +21,7 @@ pub fn read(root: &Section<'_>) -> Limits {
     let session = root.section("session");
     Limits {
         max_connections: limits.integer("max_connections", 1..=ANY),
+        max_connect_rate_per_address: limits.integer("max_connect_rate_per_address", 0..=ANY),
         max_retained_messages: limits.integer("max_retained_messages", 0..=ANY),
         max_retained_bytes: limits.bytes("max_retained_bytes"),
         max_kept_sessions: session.integer("max_kept", 0..=ANY),

@@ -79,7 +79,12 @@ fn what_a_listener_can_say_for_itself_is_what_the_page_says() {
     let reference = read("configs/reference.toml");
     let all = keys(&reference, "limits");
     let own = keys(&reference, "listener.limits");
-    let not = ["max_connections", "max_retained_messages", "max_retained_bytes"];
+    let not = [
+        "max_connections",
+        "max_connect_rate_per_address",
+        "max_retained_messages",
+        "max_retained_bytes",
+    ];
     for (key, default) in &all {
         let name = key.strip_prefix("limits.").unwrap();
         let there = own

@@ -153,7 +153,7 @@ pub struct ListenerConfig {
     pub mount_point: Option<Arc<str>>,
     /// Connections of this listener at a time, within [`super::Limits::max_connections`]; 0: no bound of its own.
     pub max_connections: usize,
-    /// Connections that one address may open within a second; 0: no bound. An IPv6 address counts by its /64.
+    /// The same as [`Limits::max_connect_rate_per_address`], on this listener alone.
     pub max_connect_rate_per_address: u32,
     /// Bounds for its clients in place of [`super::Config::limits`], of those that are about one client or about what comes
     /// before its session.

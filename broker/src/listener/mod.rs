@@ -11,8 +11,8 @@ mod websocket;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -119,10 +119,12 @@ impl Bound {
             .enable_io()
             .enable_time()
             .build()?;
+        let rates = Rates::new(shared.config.limits.max_connect_rate_per_address, Instant::now());
         let deal = Arc::new(Deal {
             shared,
             permits,
             next: AtomicU64::new(0),
+            rates: Mutex::new(rates),
             accepted: counter!(crate::metrics::CONNECTIONS_ACCEPTED),
             refused: counter!(crate::metrics::CONNECTIONS_REFUSED),
         });
@@ -169,6 +171,7 @@ struct Deal {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
     next: AtomicU64,
+    rates: Mutex<Rates>,
     accepted: Counter,
     refused: Counter,
 }
@@ -333,7 +336,7 @@ impl Door {
     /// Hands one socket to the next worker, unless its address connects too often.
     fn let_in(&mut self, guest: Guest) {
         let peer = guest.peer;
-        if !self.rates.take(peer.ip(), Instant::now()) {
+        if !self.rates.take(peer.ip(), Instant::now()) || !self.deal.lets_in(&guest) {
             self.deal.refused.increment(1);
             tracing::debug!(listener = self.config.name, %peer, "refused: more than max_connect_rate_per_address");
             return;
@@ -393,6 +396,15 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 impl Deal {
+    /// Whether the address of `guest` has not connected too often over all listeners. Who comes by a unix socket has none.
+    fn lets_in(&self, guest: &Guest) -> bool {
+        if matches!(guest.stream, Transport::Unix(_)) {
+            return true;
+        }
+        let mut rates = self.rates.lock().unwrap_or_else(|e| e.into_inner());
+        rates.take(guest.peer.ip(), Instant::now())
+    }
+
     /// Hands one socket to the next worker.
     fn out(&self, accepted: Box<Accepted>) {
         self.accepted.increment(1);

@@ -245,10 +245,6 @@ impl State {
             if slot.held {
                 slot.session.touch(now_ms);
             }
-            if slot.resume_ms <= now_ms {
-                slot.resume_ms = u64::MAX;
-                slot.wake();
-            }
             match slot.session.handle_timeout(now_ms) {
                 Some(TimeoutKind::KeepAlive) => slot.kick(Reason::KeepAliveTimeout),
                 Some(TimeoutKind::Expired) => {

@@ -324,6 +324,7 @@ impl Worker {
                     state.fire_timers();
                     state.look_at_restored();
                     state.wake_paused();
+                    state.wake_slowed();
                     state.observe();
                     state.take_census();
                 });

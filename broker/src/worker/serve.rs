@@ -60,7 +60,7 @@ impl State {
         if slot.resume_ms != resume_ms {
             slot.resume_ms = resume_ms;
             self.metrics.connections_slowed.increment(1);
-            self.arm(at);
+            self.slowed.arm(resume_ms, at.slot, at.generation);
         }
     }
 

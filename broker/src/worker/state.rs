@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub(super) matches: Vec<Match>,
     pub(super) outbox: Vec<Vec<Delivery>>,
     pub(super) timers: Timers,
+    /// Connections that were too fast, by when they are read on.
+    pub(super) slowed: Timers,
     /// Connections that wait for room on the bus, first come first served.
     pub(super) held: VecDeque<SessionRef>,
     /// Connections that wait for a route to open.
@@ -149,6 +151,7 @@ impl State {
             matches: Vec::new(),
             outbox: (0..workers).map(|_| Vec::new()).collect(),
             timers: Timers::default(),
+            slowed: Timers::default(),
             held: VecDeque::new(),
             gated: Vec::new(),
             paused: Vec::new(),
@@ -176,13 +179,9 @@ impl State {
     pub(super) fn arm(&mut self, at: SessionRef) {
         let latest_ms = self.now_ms + LOOK_AGAIN_MS;
         let Some(slot) = self.slot(at) else { return };
-        let next_ms = slot
-            .session
-            .poll_timeout()
-            .unwrap_or(u64::MAX)
-            .min(slot.resume_ms);
-        let deadline_ms = next_ms.min(latest_ms);
-        if next_ms < u64::MAX && deadline_ms < slot.armed_ms {
+        if let Some(deadline_ms) = slot.session.poll_timeout().map(|at| at.min(latest_ms))
+            && deadline_ms < slot.armed_ms
+        {
             slot.armed_ms = deadline_ms;
             self.timers.arm(deadline_ms, at.slot, at.generation);
         }
@@ -204,6 +203,17 @@ impl State {
     pub(super) fn wake_gated(&mut self) {
         let gated = std::mem::take(&mut self.gated);
         self.wake_all(gated);
+    }
+
+    /// Wakes connections that were too fast, and have waited for it.
+    pub(super) fn wake_slowed(&mut self) {
+        while let Some((resume_ms, slot, generation)) = self.slowed.pop_due(self.now_ms) {
+            let at = SessionRef { slot, generation };
+            if let Some(slot) = self.slot(at).filter(|slot| slot.resume_ms == resume_ms) {
+                slot.resume_ms = u64::MAX;
+                slot.wake();
+            }
+        }
     }
 
     /// Wakes connections that wait for something that is looked at by the clock.

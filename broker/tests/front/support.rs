@@ -364,24 +364,6 @@ impl Client {
 
     /// Connects a 3.1.1 client with a will; `behind` is sent in one write with CONNECT.
     pub fn connect_with_will(broker: &TestBroker, id: &str, topic: &str, will: &[u8], behind: &[u8]) -> Self {
-        let (client, connack) = Self::send_will(broker, id, topic, will, behind);
-        assert_eq!(connack.expect("CONNACK"), [0x20, 2, 0, 0]);
-        client
-    }
-
-    /// `None` when it is refused for its will.
-    pub fn try_connect_with_will(broker: &TestBroker, id: &str, topic: &str) -> Option<Self> {
-        let (client, connack) = Self::send_will(broker, id, topic, b"gone", &[]);
-        (connack? == [0x20, 2, 0, 0]).then_some(client)
-    }
-
-    fn send_will(
-        broker: &TestBroker,
-        id: &str,
-        topic: &str,
-        will: &[u8],
-        behind: &[u8],
-    ) -> (Self, Option<Vec<u8>>) {
         let mut client = Self::open(broker);
         let connect = Packet::Connect(Connect {
             version: Version::V311,
@@ -404,8 +386,9 @@ impl Client {
         codec::encode(Version::V311, &connect, &mut out).unwrap();
         out.extend_from_slice(behind);
         client.send_raw(&out);
-        let frame = client.frame();
-        (client, frame)
+        let frame = client.frame().expect("CONNACK");
+        assert_eq!(frame, [0x20, 2, 0, 0]);
+        client
     }
 
     pub fn publish_frame(
@@ -549,16 +532,6 @@ impl Client {
             Packet::Disconnect(disconnect) => Received::Disconnect(disconnect.reason),
             other => Received::Other(format!("{other:?}")),
         }
-    }
-
-    /// The PUBLISH that comes: topic, text, RETAIN.
-    pub fn message(&mut self) -> (String, String, bool) {
-        let frame = self.frame().expect("a message");
-        let Ok(Packet::Publish(publish)) = codec::decode(self.version, &frame) else {
-            panic!("not a PUBLISH: {frame:?}");
-        };
-        let text = String::from_utf8_lossy(publish.payload).into_owned();
-        (publish.topic.to_owned(), text, publish.retain)
     }
 
     /// What comes within `time`, if anything.

@@ -116,6 +116,20 @@ fn the_bounds_are_those_of_the_listener_that_a_session_came_to_last() {
     }
 }
 
+#[test]
+fn the_connect_rate_of_an_address_counts_over_all_listeners() {
+    let node = Node::start_all(
+        |listeners| beside(listeners, |_, _| {}),
+        |limits| limits.max_connect_rate_per_address = 3,
+    );
+    // A second may begin in between: six at most are let in by two of them, of twelve.
+    let taken = (0..12)
+        .filter(|number| !stream(&node, number % 2).is_closed_within(Duration::from_millis(30)))
+        .count();
+    assert!((3..=9).contains(&taken), "{taken}");
+    until("the next second", || node.try_join("again").is_some());
+}
+
 /// The head of a WebSocket's request, but for its last line.
 const HALF: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n";
 
