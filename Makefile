@@ -8,7 +8,7 @@ help:
 	@echo "make test     all tests, on a real Apache Kafka too; ends with one line of totals"
 	@echo "make torture  the proofs on real parts, long: kills, outages, moved leaders, full disks (an hour; ONLY=kill for one)"
 	@echo "make lint     format and clippy"
-	@echo "make fuzz     the fuzzer on the codec for SECONDS=30"
+	@echo "make fuzz     one fuzz target for SECONDS=30: TARGET=packet, session or websocket"
 	@echo "make bench    the micro benchmarks"
 	@echo "make setup    installs what the others need, by package name, and says so"
 
@@ -34,7 +34,7 @@ lint:
 
 fuzz:
 	@.ci/setup build
-	broker/fuzz/run.sh $(or $(SECONDS),30)
+	broker/fuzz/run.sh $(or $(TARGET),packet) $(or $(SECONDS),30)
 
 bench:
 	@.ci/setup build

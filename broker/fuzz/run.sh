@@ -1,12 +1,18 @@
 #!/bin/sh
-# Fuzzes the codec on stable Rust: run.sh [seconds, 60 unless told] [further options of libFuzzer].
-# Exits with 0 when nothing was found; a finding is kept in artifacts/ and can be run again with
-#   target/fuzz/*/release/packet artifacts/FILE
+# Fuzzes on stable Rust: run.sh [packet, session or websocket] [seconds, 60 unless told] [further options of libFuzzer].
+# Exits with 0 when nothing was found; a finding is kept in artifacts/TARGET and can be run again with
+#   target/fuzz/*/release/TARGET artifacts/TARGET/FILE
 set -eu
 cd "$(dirname "$0")"
-seconds=${1:-60}
-[ $# -eq 0 ] || shift
+target=${1:-packet}
+seconds=${2:-60}
+shift $(($# < 2 ? $# : 2))
 host=$(rustc -vV | sed -n 's/^host: //p')
+case $target in
+    packet) features='' longest=512 ;;
+    session | websocket) features="--features $target" longest=2048 ;;
+    *) echo "no target $target: packet, session or websocket" >&2 && exit 64 ;;
+esac
 
 # What cargo-fuzz sets, without the sanitizer, which needs nightly. Apart from the seeds, which need none of it.
 coverage="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
@@ -14,8 +20,9 @@ coverage="$coverage -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table"
 coverage="$coverage -Cllvm-args=-sanitizer-coverage-trace-compares"
 
-mkdir -p artifacts corpus
+mkdir -p "artifacts/$target" "corpus/$target"
 cargo run --quiet --release --bin seeds --target-dir target/seeds -- corpus
-RUSTFLAGS="$coverage" cargo build --quiet --release --bin packet --target "$host" --target-dir target/fuzz
-"target/fuzz/$host/release/packet" -max_total_time="$seconds" -max_len=512 -artifact_prefix=artifacts/ \
-    -print_final_stats=1 "$@" corpus
+# shellcheck disable=SC2086 # no features, or two words
+RUSTFLAGS="$coverage" cargo build --quiet --release --bin "$target" $features --target "$host" --target-dir target/fuzz
+"target/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len="$longest" -rss_limit_mb=512 \
+    -malloc_limit_mb=64 -artifact_prefix="artifacts/$target/" -print_final_stats=1 "$@" "corpus/$target"

@@ -1,6 +1,12 @@
 //! Clients that break the rules are turned away, and those that keep them do not notice.
 
-use std::io::{ErrorKind, Read, Write};
+mod floods;
+mod pair;
+mod raw;
+mod storms;
+mod websocket;
+
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -73,22 +79,13 @@ fn faults() -> Vec<(&'static str, bool, Vec<u8>)> {
 
 /// Sends the fault and waits for the broker to end the connection.
 fn is_turned_away(port: u16, name: &str, connected: bool, bytes: &[u8]) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    if connected {
-        stream.write_all(&connect("hostile", true)).unwrap();
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(answer, [0x20, 2, 0, 0], "{name}");
-    }
+    let mut stream = match connected {
+        true => raw::joined(port, "hostile"),
+        false => raw::open(port),
+    };
     // It may be closed while this is being written.
     let _ = stream.write_all(bytes);
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("{name}: the connection stays open ({error})"),
-    }
+    raw::ends(&mut stream, name);
 }
 
 #[test]
