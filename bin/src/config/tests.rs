@@ -116,6 +116,26 @@ fn the_main_configuration_is_fit() {
 }
 
 #[test]
+fn a_listener_has_bounds_of_its_own_and_else_those_of_all() {
+    let text = "[limits]\nmax_topic_levels = 9\n[[listener]]\nbind = \"127.0.0.1:1\"\n[[listener]]\nbind = \"127.0.0.1:2\"\n\
+        [listener.limits]\nmax_packet_bytes = \"10KiB\"\nmax_message_rate = 50\n";
+    let broker = given(text).unwrap().broker;
+    let (all, own) = (broker.limits_at(0), broker.limits_at(1));
+    assert_eq!((all.max_packet_bytes, all.max_message_rate), (1000 * 1024, 0));
+    assert_eq!((own.max_packet_bytes, own.max_message_rate), (10 * 1024, 50));
+    assert_eq!((all.max_topic_levels, own.max_topic_levels), (9, 9));
+    assert_eq!(own.max_queued_bytes, all.max_queued_bytes);
+    for (line, part) in [
+        ("max_connections = 3", "max_connections"),
+        ("max_packet_bytes = 1", "limits.max_packet_bytes must be 64"),
+    ] {
+        let faults = given(&format!("[[listener]]\n[listener.limits]\n{line}\n")).unwrap_err();
+        assert!(faults[0].text.contains(part), "{faults:?}");
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+}
+
+#[test]
 fn without_auth_only_this_machine_may_connect() {
     let settings = given("[[listener]]\nbind = \"0.0.0.0:1883\"\n").unwrap();
     assert!(settings.broker.listeners[0].loopback_only);

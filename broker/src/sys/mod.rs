@@ -127,6 +127,7 @@ impl Teller {
     fn figures(&self) -> Figures {
         let counts = &self.shared.counts;
         let (retained, retained_bytes) = self.shared.hub.retained_size();
+        let shared = self.shared.hub.shared_subscriptions();
         Figures {
             uptime_s: self.shared.started.elapsed().as_secs(),
             connected: counts.sum(|c| &c.connected),
@@ -143,8 +144,8 @@ impl Teller {
             publish_bytes_sent: counts.sum(|c| &c.publish_bytes_sent),
             sockets: counts.sockets.get(),
             connects: counts.sum(|c| &c.connects),
-            subscriptions: self.shared.hub.subscriptions() as u64,
-            shared_subscriptions: self.shared.hub.shared_subscriptions() as u64,
+            subscriptions: self.shared.hub.subscriptions().saturating_sub(shared) as u64,
+            shared_subscriptions: shared as u64,
             retained: retained as u64,
             retained_bytes: retained_bytes as u64,
             queued: counts.sum(|c| &c.queued),

@@ -20,6 +20,7 @@ pub(super) struct Figures {
     pub publish_bytes_sent: u64,
     pub sockets: u64,
     pub connects: u64,
+    /// Without the shared ones.
     pub subscriptions: u64,
     pub shared_subscriptions: u64,
     pub retained: u64,

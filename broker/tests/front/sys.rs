@@ -126,7 +126,10 @@ fn the_numbers_are_what_happened() {
     let mut client = subscribed(&broker, "exporter", "$SYS/#");
     let mut device = Client::connect_kept(&broker, "device", Version::V5);
     device.subscribe("none", QoS::AtLeastOnce, 1);
-    assert!(matches!(device.receive(), Received::Suback(..)));
+    device.subscribe("$share/g/none", QoS::AtLeastOnce, 2);
+    for _ in 0..2 {
+        assert!(matches!(device.receive(), Received::Suback(..)));
+    }
     for id in 1..=5 {
         device.publish("t", &[7; 20], QoS::AtLeastOnce, id);
         assert_eq!(device.receive(), Received::Puback(id, Reason::Success));
@@ -146,8 +149,9 @@ fn the_numbers_are_what_happened() {
         ("publish/messages/received", 6.0),
         ("publish/messages/dropped", 0.0),
         ("publish/bytes/received", 111.0),
-        ("messages/received", 12.0), // three CONNECTs, three SUBSCRIBEs, six PUBLISHes
+        ("messages/received", 13.0), // three CONNECTs, four SUBSCRIBEs, six PUBLISHes
         ("subscriptions/count", 3.0),
+        ("shared_subscriptions/count", 1.0),
     ];
     let said = until_said(&mut client, &wanted);
     assert!(said["load/connections/1min"] > 0.0);
@@ -230,6 +234,16 @@ fn a_bridge_tells_there_whether_it_stands() {
     assert_eq!(watcher.message(), (topic.to_owned(), "1".to_owned(), true));
     drop(bridge);
     assert_eq!(watcher.message(), (topic.to_owned(), "0".to_owned(), false));
+    broker.stop();
+}
+
+#[test]
+fn of_a_group_one_member_gets_what_changes() {
+    let broker = start(1);
+    let mut one = Client::connect(&broker, "one", Version::V5);
+    one.subscribe("$share/g/$SYS/broker/uptime", QoS::AtMostOnce, 1);
+    assert!(matches!(one.receive(), Received::Suback(..)));
+    assert!(matches!(one.receive(), Received::Publish(text, 0) if text.ends_with(b" seconds")));
     broker.stop();
 }
 

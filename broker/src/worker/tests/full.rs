@@ -1,0 +1,81 @@
+//! A log that is full, or closed: wills go in, and who waits is held or told.
+
+use super::*;
+
+#[test]
+fn a_will_goes_into_the_log_though_its_route_is_closed() {
+    let mut bench = Bench::with_routes(|_| {}, Arc::new(Closed));
+    let mut session = kept("k");
+    session.will = Some(will("gone", 0));
+    bench.state.restore(vec![session]);
+    bench.tick(60_000);
+    let at = bench.connect("k", false);
+    assert_eq!(bench.written(), ["k publishes gone", "k closed", "k open"]);
+    assert!(!bench.state.waits_behind_backlog(at));
+}
+
+#[test]
+fn who_waits_behind_its_own_record_while_the_log_is_full_is_refused_like_others() {
+    let mut bench = Bench::new(|config| {
+        config.bus.chunk_bytes = 4 * 1024;
+        config.bus.window_chunks = 2;
+        config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
+        config.full.reject = true;
+        config.full.drop_qos0 = true;
+    });
+    let five = bench.connect_expiring("five");
+    bench.sent(five);
+    let client_id: Arc<str> = "five".into();
+    while !bench.state.backlog.holds("five") {
+        bench.state.write_down(&client_id, Change::Release(1), None);
+    }
+    bench.state.shared.pressure.set(true, true);
+    for (qos, id) in [(QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2), (QoS::AtMostOnce, 0)] {
+        let Packet::Publish(publish) = publish("t", qos, id, false) else {
+            unreachable!()
+        };
+        assert_eq!(bench.state.publish(five, publish).unwrap(), Taken::Yes, "{qos:?}");
+    }
+    assert_eq!(bench.sent(five), [0x40, 3, 0, 1, 0x97, 0x50, 3, 0, 2, 0x97]);
+    assert!(bench.state.takes_kept());
+    while bench.state.takes_kept() {
+        bench.state.write_down(&client_id, Change::Release(1), None);
+    }
+}
+
+#[test]
+fn a_bus_that_is_full_for_a_moment_holds_and_a_log_that_is_full_rejects() {
+    let mut bench = Bench::new(|config| {
+        config.bus.chunk_bytes = 4 * 1024;
+        config.bus.window_chunks = 2;
+        config.log = LogConfig::Memory { max_bytes: 16 * 1024 };
+        config.full.reject = true;
+    });
+    let five = bench.connect_as("five", true, Version::V5, Properties::EMPTY);
+    bench.sent(five);
+    let take = |bench: &mut Bench, id| {
+        let Packet::Publish(mut publish) = publish("t", QoS::AtLeastOnce, id, false) else {
+            unreachable!()
+        };
+        publish.payload = &[7; 1024];
+        bench.state.publish(five, publish).unwrap()
+    };
+    let mut id = 0;
+    let held = (0..200).find(|_| {
+        id += 1;
+        std::thread::sleep(Duration::from_millis(1)); // the log takes what it can
+        take(&mut bench, id) == Taken::Held
+    });
+    assert!(held.is_some(), "log, bus and chunk hold no more than 30");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(
+        take(&mut bench, id),
+        Taken::Held,
+        "for all that is known, for a moment"
+    );
+    bench.sent(five);
+    bench.state.shared.pressure.set(true, true);
+    assert_eq!(take(&mut bench, id), Taken::Yes);
+    let session = bench.session("five").unwrap();
+    assert!(session.pending_acks() > 0, "it is refused, in its order");
+}
