@@ -10,7 +10,7 @@
 mod classify;
 #[path = "../../src/codec/mod.rs"]
 mod codec;
-#[path = "rooms/config.rs"]
+#[path = "../../src/config/mod.rs"]
 mod config;
 #[path = "../../src/hub/mod.rs"]
 mod hub;
@@ -18,6 +18,8 @@ mod hub;
 mod record;
 #[path = "../../src/session/mod.rs"]
 mod session;
+#[path = "rooms/spool.rs"]
+mod spool;
 #[path = "rooms/store.rs"]
 mod store;
 
@@ -114,7 +116,18 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let mut limits = SessionLimits::from(&Limits::default());
+        let limits = Limits {
+            receive_maximum: RECEIVE_MAXIMUM,
+            max_inflight_messages: MAX_INFLIGHT,
+            max_queued_messages: MAX_QUEUED,
+            max_queued_bytes: 4_096,
+            max_subscriptions: MAX_SUBSCRIPTIONS,
+            max_packet_bytes: MAX_PACKET_BYTES,
+            topic_alias_maximum: TOPIC_ALIASES,
+            topic_alias_maximum_out: TOPIC_ALIASES,
+            ..Limits::default()
+        };
+        let mut limits = SessionLimits::from(&limits);
         limits.tells_store = true;
         Self {
             session: Session::new("fuzz".into(), limits),
