@@ -177,11 +177,9 @@ impl Connection {
 
     /// Whether a packet waits for its time; the connection is woken then.
     fn is_too_fast(&mut self) -> bool {
-        let resume_ms = self.intake.resumes_at();
-        if let Some(resume_ms) = resume_ms {
-            self.worker.with(|state| state.resume_at(self.at, resume_ms));
-        }
-        resume_ms.is_some()
+        self.intake
+            .resumes_at()
+            .is_some_and(|resume_ms| self.worker.with(|state| state.resume_at(self.at, resume_ms)))
     }
 
     /// What this turn's packets were answered with, written before the task sleeps.

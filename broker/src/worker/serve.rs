@@ -54,14 +54,18 @@ impl State {
         self.now_ms
     }
 
-    /// Wakes the connection of session `at` at that time: until then it reads nothing.
-    pub fn resume_at(&mut self, at: SessionRef, resume_ms: u64) {
-        let Some(slot) = self.slot(at) else { return };
+    /// Wakes the connection of session `at` at that time: until then it reads nothing. False when the time is past.
+    pub fn resume_at(&mut self, at: SessionRef, resume_ms: u64) -> bool {
+        let is_past = resume_ms <= self.now_ms;
+        let Some(slot) = self.slot(at).filter(|_| !is_past) else {
+            return false;
+        };
         if slot.resume_ms != resume_ms {
             slot.resume_ms = resume_ms;
             self.metrics.connections_slowed.increment(1);
             self.slowed.arm(resume_ms, at.slot, at.generation);
         }
+        true
     }
 
     /// Counts a packet by the first byte of its frame.

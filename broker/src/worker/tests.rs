@@ -7,6 +7,7 @@
 )]
 
 mod full;
+mod slowed;
 
 use std::sync::Mutex;
 

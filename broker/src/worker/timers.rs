@@ -16,6 +16,12 @@ impl Timers {
         self.heap.push(Reverse((deadline_ms, slot, generation)));
     }
 
+    /// Deadlines that stand.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// The next session whose deadline has passed, with that deadline: one that the session was not armed for last is
     /// to be ignored.
     pub fn pop_due(&mut self, now_ms: u64) -> Option<(u64, u32, u32)> {
