@@ -64,7 +64,7 @@ fn of_clients(section: &Section<'_>, base: Option<&Limits>) -> Limits {
         },
         max_handshakes: count("max_handshakes", 1, ANY, |l| l.max_handshakes),
         max_keep_alive_s: short("max_keep_alive_s", 0, |l| l.max_keep_alive_s),
-        max_topic_levels: count("max_topic_levels", 1, 65_535, |l| l.max_topic_levels),
+        max_topic_levels: count("max_topic_levels", 1, 1000, |l| l.max_topic_levels),
         max_topic_bytes: count("max_topic_bytes", 1, 65_535, |l| l.max_topic_bytes),
         max_message_rate: match base_of("max_message_rate") {
             Some(base) => base.max_message_rate,

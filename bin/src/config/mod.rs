@@ -137,7 +137,7 @@ fn read(root: &Section<'_>) -> Settings {
     let (broker, data_dir, spool) = broker::read(root, &mut notices);
     let kafka = kafka::read(
         root,
-        broker.limits.max_packet_bytes,
+        broker.greatest_packet(),
         &data_dir.join("quarantine"),
         &mut notices,
     );

@@ -128,6 +128,7 @@ fn a_listener_has_bounds_of_its_own_and_else_those_of_all() {
     for (line, part) in [
         ("max_connections = 3", "max_connections"),
         ("max_packet_bytes = 1", "limits.max_packet_bytes must be 64"),
+        ("max_topic_levels = 1001", "max_topic_levels` must be"),
     ] {
         let faults = given(&format!("[[listener]]\n[listener.limits]\n{line}\n")).unwrap_err();
         assert!(faults[0].text.contains(part), "{faults:?}");

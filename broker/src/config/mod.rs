@@ -7,6 +7,10 @@ pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebS
 use crate::hub::SharedStrategy;
 use crate::spool::SpoolConfig;
 
+/// Levels of a topic that may be allowed: subscriptions and retained messages are walked level by level on a thread's
+/// stack.
+const MOST_TOPIC_LEVELS: usize = 1000;
+
 /// One kibibyte.
 const KIB: usize = 1024;
 
@@ -194,6 +198,10 @@ impl Limits {
             (64..=268_435_460).contains(&self.max_packet_bytes),
             &key("max_packet_bytes", "must be 64 to 268435460"),
         );
+        check(
+            (1..=MOST_TOPIC_LEVELS).contains(&self.max_topic_levels),
+            &key("max_topic_levels", "must be 1 to 1000"),
+        );
         for (name, is_there) in [
             ("receive_maximum", self.receive_maximum > 0),
             ("max_inflight_messages", self.max_inflight_messages > 0),
@@ -213,6 +221,13 @@ impl Config {
             .get(listener)
             .and_then(|listener| listener.limits.as_deref());
         own.unwrap_or(&self.limits)
+    }
+
+    /// Bytes of the greatest packet that a listener takes.
+    pub fn greatest_packet(&self) -> usize {
+        (0..self.listeners.len())
+            .map(|listener| self.limits_at(listener).max_packet_bytes)
+            .fold(self.limits.max_packet_bytes, usize::max)
     }
 
     /// The bounds of the store: its queues are as great as those of any listener's clients, since a session may come by any.
@@ -248,9 +263,7 @@ impl Config {
             (2..=128).contains(&self.bus.window_chunks),
             "bus.window_chunks must be 2 to 128",
         );
-        let greatest = (0..self.listeners.len())
-            .map(|listener| self.limits_at(listener).max_packet_bytes)
-            .fold(self.bus.chunk_bytes.max(self.limits.max_packet_bytes), usize::max);
+        let greatest = self.bus.chunk_bytes.max(self.greatest_packet());
         self.log.add_faults(greatest, &mut check);
         for (index, listener) in self.listeners.iter().enumerate() {
             listener.add_faults(index, &mut check);

@@ -217,3 +217,28 @@ fn receive_maximum_is_held_against_5_0_and_holds_back_3_x() {
     assert_eq!(broker.records(1)[0].payload, [3]);
     broker.stop();
 }
+
+#[test]
+fn the_deepest_topic_that_can_be_allowed_is_kept_found_and_cleared() {
+    let broker = start(|limits| limits.max_topic_levels = 1000);
+    let deep = "/".repeat(999);
+    let plus = vec!["+"; 1000].join("/");
+    let mut client = Client::connect(&broker, "deep", Version::V311);
+    let mut retained = Client::publish_frame(Version::V311, &deep, b"x", QoS::AtMostOnce, 0, false);
+    retained[0] |= 1;
+    client.send_raw(&retained);
+    for (id, filter) in (1..).zip([&*deep, "#", &*plus]) {
+        client.subscribe(filter, QoS::AtMostOnce, id);
+        assert!(matches!(client.receive(), Received::Suback(..)));
+        assert_eq!(client.message(), (deep.clone(), "x".to_owned(), true));
+        client.unsubscribe(filter, id);
+        assert_eq!(client.receive(), Received::Unsuback(id));
+    }
+    let mut cleared = Client::publish_frame(Version::V311, &deep, b"", QoS::AtMostOnce, 0, false);
+    cleared[0] |= 1;
+    client.send_raw(&cleared);
+    client.subscribe("#", QoS::AtMostOnce, 9);
+    assert!(matches!(client.receive(), Received::Suback(..)));
+    client.expect_silence(Duration::from_millis(100));
+    broker.stop();
+}
