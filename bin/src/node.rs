@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use forebay_broker::auth::ListenerRules;
+use forebay_broker::auth::FileAuth;
 use forebay_broker::classify::{Classify, NoRoutes};
 use forebay_broker::config::Bind;
 use forebay_broker::fatal::FatalFlag;
@@ -19,8 +19,12 @@ use crate::exit::{self, Coded};
 /// What the sink gets at a stop: time for what is on its way to Kafka, and to save how far it is.
 const SINK_MOST: Duration = Duration::from_secs(5);
 
+/// Threads that check passwords, at most: a storm of connects must leave the workers their cores.
+const PASSWORD_THREADS: usize = 4;
+
 /// A running node.
 pub struct Node {
+    auth: Arc<FileAuth>,
     broker: Broker,
     sink: Option<SinkHandle>,
 }
@@ -36,8 +40,8 @@ impl Node {
             Some(routes) => routes.clone(),
             None => Arc::new(NoRoutes),
         };
-        let mut broker =
-            Broker::start(settings.broker.clone(), classify, Arc::new(ListenerRules)).map_err(hinted)?;
+        let auth = Arc::new(FileAuth::load(&settings.broker, threads_for_passwords())?);
+        let mut broker = Broker::start(settings.broker.clone(), classify, auth.clone()).map_err(hinted)?;
         let sink = match (&settings.kafka, routes) {
             (Some(config), Some(routes)) => {
                 let log = broker.log().clone();
@@ -57,12 +61,21 @@ impl Node {
             _ => None,
         };
         broker.open().context("the listeners can't accept")?;
-        Ok(Self { broker, sink })
+        Ok(Self { auth, broker, sink })
     }
 
     /// Name and address of each listener, with the port that was found for port 0.
     pub fn addresses(&self) -> &[(String, Bind)] {
         self.broker.addresses()
+    }
+
+    /// Reads users and rules again. A faulty file is told, and what it said before stays in force.
+    pub fn reload(&self) {
+        let faults = self.auth.reload();
+        for fault in &faults {
+            tracing::error!("SIGHUP: {fault}; what this file said before stays in force");
+        }
+        tracing::info!(faults = faults.len(), "SIGHUP: users and rules were read again");
     }
 
     /// What ends the process when it is raised.
@@ -115,6 +128,10 @@ impl Node {
         }
         stopped.undecided == 0
     }
+}
+
+fn threads_for_passwords() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2).min(PASSWORD_THREADS))
 }
 
 fn readiness(fatal: &FatalFlag, sink: Option<&SinkHandle>) -> Readiness {

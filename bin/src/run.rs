@@ -127,15 +127,13 @@ impl Signals {
         })
     }
 
-    /// Waits for the word to stop.
-    async fn stop(&mut self) -> &'static str {
+    /// Waits for the word to stop; at SIGHUP it calls `reload`.
+    async fn stop(&mut self, reload: impl Fn()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: reloading comes with a later version; start again to take a changed configuration");
-                }
+                _ = self.hangup.recv() => reload(),
             }
         }
     }
@@ -145,7 +143,7 @@ async fn until_the_end(mut signals: Signals, node: Node) -> anyhow::Result<u8> {
     let fatal = node.fatal();
     tokio::select! {
         fault = fatal.raised() => return Ok(died(&fault)),
-        signal = signals.stop() => tracing::info!(signal, "stopping"),
+        signal = signals.stop(|| node.reload()) => tracing::info!(signal, "stopping"),
     }
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
@@ -155,7 +153,7 @@ async fn until_the_end(mut signals: Signals, node: Node) -> anyhow::Result<u8> {
         })?;
     tokio::select! {
         fault = fatal.raised() => Ok(died(&fault)),
-        _ = signals.stop() => {
+        _ = signals.stop(|| ()) => {
             tracing::warn!("told to stop again: ending at once");
             Ok(exit::FAILED)
         }

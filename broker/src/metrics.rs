@@ -33,7 +33,7 @@ pub const PUBLISHES: &str = "forebay_publishes_received_total";
 pub const PUBLISHES_REJECTED: &str = "forebay_publishes_rejected_total";
 /// Publishes of QoS 0 that were dropped because the log is full.
 pub const PUBLISHES_DROPPED: &str = "forebay_publishes_dropped_total";
-/// Publishes that their clients may not make.
+/// Publishes and wills that their clients may not make.
 pub const PUBLISHES_DENIED: &str = "forebay_publishes_denied_total";
 /// Messages queued for subscribers.
 pub const DELIVERIES: &str = "forebay_deliveries_total";
@@ -105,7 +105,10 @@ pub fn describe() {
         "QoS 1 and 2 publishes answered 0x97: the log is full"
     );
     describe_counter!(PUBLISHES_DROPPED, "QoS 0 publishes dropped: the log is full");
-    describe_counter!(PUBLISHES_DENIED, "Publishes that their clients may not make");
+    describe_counter!(
+        PUBLISHES_DENIED,
+        "Publishes and wills that their clients may not make"
+    );
     describe_counter!(DELIVERIES, "Messages queued for subscribers");
     describe_counter!(
         DELIVERIES_DROPPED,
@@ -245,6 +248,7 @@ pub(crate) struct WorkerMetrics {
     pub dropped_full: Counter,
     pub dropped_expired: Counter,
     pub dropped_mailbox: Counter,
+    pub dropped_denied: Counter,
     dropped_too_large: Counter,
     dropped_outside: Counter,
     pub chunks: Counter,
@@ -277,6 +281,7 @@ impl WorkerMetrics {
             dropped_full: dropped("queue_full"),
             dropped_expired: dropped("expired"),
             dropped_mailbox: dropped("mailbox_full"),
+            dropped_denied: dropped("acl"),
             dropped_too_large: dropped("too_large"),
             dropped_outside: dropped("outside_mount_point"),
             chunks: counter!(CHUNKS),

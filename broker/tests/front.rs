@@ -7,8 +7,12 @@
     clippy::indexing_slicing
 )]
 
+#[path = "front/acl.rs"]
+mod acl;
 #[path = "front/aliases.rs"]
 mod aliases;
+#[path = "front/auth.rs"]
+mod auth;
 #[path = "front/full.rs"]
 mod full;
 #[path = "front/goodbye.rs"]

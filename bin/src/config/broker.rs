@@ -7,6 +7,7 @@ use forebay_broker::config::{Bind, BusConfig, Config, FullConfig, Limits, Listen
 use forebay_broker::config::{TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
+use super::auth::{self, Auth};
 use super::fault::Faults;
 use super::limits;
 use super::reader::Section;
@@ -19,7 +20,6 @@ pub const ADDRESS: &str = "an address with its port such as \"0.0.0.0:1883\" or 
 const ANY: i64 = u32::MAX as i64;
 
 const TLS_HINT: &str = "leave [listener.tls] out and end TLS in front of Forebay for now";
-const AUTH_HINT: &str = "leave it out; for now only `allow_anonymous` and the network decide who connects";
 const MIB: u64 = 1024 * 1024;
 /// No spool is greater: 1 PiB.
 const SPOOL_MOST: u64 = 1 << 50;
@@ -40,15 +40,17 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
         workers => workers,
     };
     let data_dir = PathBuf::from(node.text("data_dir"));
-    let anonymous = read_auth(root);
+    let auth = auth::read(root);
     let spool = read_spool(root);
     let folder = data_dir.join("spool");
     let limits = limits::read(root);
     let config = Config {
         node_id: id,
         workers,
-        listeners: read_listeners(root, anonymous, &limits, notices),
+        listeners: read_listeners(root, &auth, &limits, notices),
         limits,
+        acl: auth.rules.clone(),
+        deny_action: auth.deny_action,
         bus: read_bus(root),
         sys_interval_s: root.section("sys").integer("interval_s", 0..=86_400),
         full: FullConfig {
@@ -82,27 +84,9 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// What `[auth]` says of clients without a user name; `None` when there is no such section.
-fn read_auth(root: &Section<'_>) -> Option<bool> {
-    let auth = root.section("auth");
-    let anonymous = auth.flag("allow_anonymous");
-    auth.not_built("password_file", AUTH_HINT);
-    auth.not_built("acl_file", AUTH_HINT);
-    let jwt = auth.section("jwt");
-    for key in ["keys", "jwks", "algorithms", "audience", "identity"] {
-        jwt.not_built(key, AUTH_HINT);
-    }
-    for acl in root.sections("acl") {
-        acl.any_key();
-        root.faults()
-            .add(&acl.place(""), "[[acl]] is not built yet", AUTH_HINT);
-    }
-    auth.is_given().then_some(anonymous)
-}
-
 fn read_listeners(
     root: &Section<'_>,
-    auth: Option<bool>,
+    auth: &Auth,
     limits: &Limits,
     notices: &mut Vec<String>,
 ) -> Vec<ListenerConfig> {
@@ -138,7 +122,7 @@ fn read_listeners(
 
 fn read_listener(
     section: &Section<'_>,
-    auth: Option<bool>,
+    auth: &Auth,
     limits: &Limits,
     notices: &mut Vec<String>,
 ) -> Option<ListenerConfig> {
@@ -147,7 +131,6 @@ fn read_listener(
         tls.not_built(key, TLS_HINT);
     }
     let own_limits = limits::of_listener(section, limits);
-    let own = section.optional_flag("allow_anonymous");
     let name = section.optional_text("name");
     let transport = read_transport(section);
     let proxy_protocol = section.flag("proxy_protocol");
@@ -157,17 +140,8 @@ fn read_listener(
     let max_connect_rate_per_address = section.integer("max_connect_rate_per_address", 0..=ANY);
     let bind: Bind = section.parsed("bind", BIND, |text| text.parse().ok())?;
     let name = name.unwrap_or_else(|| bind.to_string());
-    // Without a word on it, only this machine: nothing is open to a network by accident.
-    let loopback_only = own.is_none() && auth.is_none();
-    let allow_anonymous = own.or(auth).unwrap_or(true);
-    if !allow_anonymous {
-        let key = if own.is_some() { "allow_anonymous" } else { "" };
-        section.fault(
-            key,
-            format!("no client could connect to listener {name}: it takes none without a user name, and passwords are not built yet"),
-            "set `allow_anonymous = true` in [auth] or in the listener, or leave [auth] out to let this machine alone connect",
-        );
-    }
+    let access = auth.of_listener(section, &name);
+    let (allow_anonymous, loopback_only) = (access.allow_anonymous, access.loopback_only);
     if loopback_only {
         notices.push(format!(
             "listener {name}: only clients on this machine may connect; to let others in, say who in [auth] (allow_anonymous = true: everyone)"
@@ -186,6 +160,7 @@ fn read_listener(
         proxy_protocol,
         allow_anonymous,
         loopback_only,
+        files: access.files,
         versions: versions.unwrap_or(Versions::NONE),
         mount_point: section.optional_text("mount_point").map(Into::into),
         max_connections,

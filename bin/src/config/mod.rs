@@ -4,6 +4,7 @@
 //! cannot drift apart. Text becomes values with places ([`value`]), overrides are put in ([`env`]), sections are read
 //! ([`reader`]), and every fault on the way is gathered ([`fault`]).
 
+mod auth;
 mod broker;
 mod env;
 mod fault;
@@ -75,7 +76,7 @@ pub fn load(file: Option<&Path>, more: &str) -> Result<Settings, Refused> {
         // A name that is not UTF-8 is none of ours; a value that is not is refused where it is read.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
-    from_text(&text, vars).map_err(|faults| Refused { file: name, faults })
+    read_text(&text, vars, true).map_err(|faults| Refused { file: name, faults })
 }
 
 fn read_file(file: &Path) -> Result<String, Refused> {
@@ -89,10 +90,20 @@ fn read_file(file: &Path) -> Result<String, Refused> {
     })
 }
 
-/// Reads a configuration from its text and the variables of an environment. All faults at once.
+/// Reads a configuration from its text and the variables of an environment. All faults at once. The files that it
+/// names may be on another machine.
 pub fn from_text(
     text: &str,
     vars: impl IntoIterator<Item = (String, String)>,
+) -> Result<Settings, Vec<Fault>> {
+    read_text(text, vars, false)
+}
+
+/// `with_files`: users and rules must be readable too.
+fn read_text(
+    text: &str,
+    vars: impl IntoIterator<Item = (String, String)>,
+    with_files: bool,
 ) -> Result<Settings, Vec<Fault>> {
     let faults = Faults::default();
     let defaults = value::parse(&uncommented(REFERENCE), &faults);
@@ -106,6 +117,9 @@ pub fn from_text(
     let mut settings = read(&root);
     drop(root);
     broker::add_faults(&settings.broker, &given, &faults);
+    if with_files {
+        auth::add_file_faults(&settings.broker, &given, &faults);
+    }
     if let Some(sink) = &settings.kafka {
         kafka::add_faults(sink, &given, &faults);
         settings.notices.extend(

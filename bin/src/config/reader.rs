@@ -62,11 +62,6 @@ impl<'a> Section<'a> {
         self.faults.add(&self.place(key), text, hint);
     }
 
-    /// Where faults go.
-    pub fn faults(&self) -> &'a Faults {
-        self.faults
-    }
-
     fn given(&self, key: &'static str) -> Option<&'a Node> {
         self.asked.borrow_mut().push(key);
         self.given.and_then(|table| table.get(key))
@@ -178,6 +173,15 @@ impl<'a> Section<'a> {
     /// A size that may be left out.
     pub fn optional_size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         self.given(key).map(|_| self.size(key, range))
+    }
+
+    /// A text, or a list of texts.
+    pub fn text_or_list(&self, key: &'static str) -> Vec<String> {
+        self.read(key, |value| {
+            texts(value)
+                .or_else(|| text(value).ok().map(|text| vec![text]))
+                .ok_or_else(|| "a text or a list of texts".to_owned())
+        })
     }
 
     /// One of the words in `choices`.

@@ -74,6 +74,17 @@ impl Table {
             .map(|entry| &entry.node)
     }
 
+    /// The section at `index` of `[[key]]`.
+    pub fn list_item(&self, key: &str, index: usize) -> Option<&Table> {
+        match &self.get(key)?.value {
+            Value::List(items) => match &items.get(index)?.value {
+                Value::Table(table) => Some(table),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Where `path`, such as `limits.max_packet_bytes` or `route[0].topic`, was written, or else the nearest section
     /// around it.
     pub fn place_of(&self, path: &str) -> Place {

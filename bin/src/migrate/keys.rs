@@ -83,7 +83,7 @@ const WS_HINT: &str = "leave it out";
 /// All of them, in alphabetical order.
 pub const KEYS: &[Key] = &[
     carried(Listener, "accept_protocol_versions", "listener.versions"),
-    carried(Security, "acl_file", "auth.acl_file"),
+    carried(Security, "acl_file", "auth.acl_file, listener.acl_file"),
     left(Bridge, "address", BRIDGE, ""),
     left(Bridge, "addresses", BRIDGE, ""),
     carried(
@@ -237,11 +237,15 @@ pub const KEYS: &[Key] = &[
         "leave it out",
     ),
     left(Bridge, "password", BRIDGE, ""),
-    carried(Security, "password_file", "auth.password_file"),
+    carried(
+        Security,
+        "password_file",
+        "auth.password_file, listener.password_file",
+    ),
     carried(
         Global,
         "per_listener_settings",
-        "listener.allow_anonymous; other settings of single listeners are told",
+        "listener.allow_anonymous, listener.password_file, listener.acl_file",
     ),
     carried(Global, "persistence", "node.data_dir"),
     left(

@@ -3,12 +3,10 @@
 use std::net::IpAddr;
 
 use super::Note;
+use super::access;
 use super::document::Block;
 use super::read::{Conf, Listener, Setting};
 use super::value::{flag, quoted};
-
-/// Settings that say who may connect or what they may do, by files and rules of a listener's own.
-const RULES: [&str; 2] = ["password_file", "acl_file"];
 
 /// The listeners that Mosquitto would open, the default one first.
 pub fn active(conf: &Conf) -> Vec<&Listener> {
@@ -27,39 +25,8 @@ pub fn local_only(conf: &Conf) -> bool {
             .any(|key| conf.default_listener.get(key).is_some())
 }
 
-/// What a listener lets in by rules of its own, where `per_listener_settings` is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules<'a> {
-    /// Clients without a user name.
-    pub anonymous: bool,
-    /// The password file.
-    pub password_file: Option<&'a str>,
-    /// The file of rules.
-    pub acl_file: Option<&'a str>,
-}
-
-/// The rules of a listener, when it has any file.
-pub fn rules(listener: &Listener, local_only: bool) -> Option<Rules<'_>> {
-    let of = |key| listener.get(key).map(|setting| setting.value.as_str());
-    RULES.iter().any(|key| of(key).is_some()).then(|| Rules {
-        anonymous: anonymous(listener, local_only),
-        password_file: of("password_file"),
-        acl_file: of("acl_file"),
-    })
-}
-
-/// Whether a listener lets in clients without a user name, by its own settings.
-fn anonymous(listener: &Listener, local_only: bool) -> bool {
-    let given = listener
-        .get("listener_allow_anonymous")
-        .or_else(|| listener.get("allow_anonymous"));
-    given
-        .and_then(|setting| flag(&setting.value))
-        .unwrap_or(local_only)
-}
-
-/// Writes a listener. `shared` are the rules that `[auth]` has, where listeners have rules of their own.
-pub fn write(listener: &Listener, conf: &Conf, shared: Option<&Rules<'_>>, notes: &mut Vec<Note>) -> Block {
+/// Writes a listener.
+pub fn write(listener: &Listener, conf: &Conf, notes: &mut Vec<Note>) -> Block {
     let begin = listener
         .begin
         .as_ref()
@@ -90,13 +57,13 @@ pub fn write(listener: &Listener, conf: &Conf, shared: Option<&Rules<'_>>, notes
     {
         block.set("max_connections", &setting.value, Some(&setting.origin));
     }
-    write_access(listener, conf, shared, &mut block, notes);
+    access::of_listener(listener, conf, &mut block, notes);
     write_tls(listener, &mut block, notes);
     block
 }
 
 /// Takes the listener out, with a note at `at`.
-fn leave(block: &mut Block, at: Option<&Setting>, why: &str, hint: &str, notes: &mut Vec<Note>) {
+pub fn leave(block: &mut Block, at: Option<&Setting>, why: &str, hint: &str, notes: &mut Vec<Note>) {
     block.take_out(why);
     notes.push(Note {
         origin: at.map(|setting| setting.origin.clone()),
@@ -187,101 +154,6 @@ fn write_transport(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>
             Some(&setting.origin),
         );
     }
-}
-
-fn write_access(
-    listener: &Listener,
-    conf: &Conf,
-    shared: Option<&Rules<'_>>,
-    block: &mut Block,
-    notes: &mut Vec<Note>,
-) {
-    let any = |begin: &str| {
-        listener
-            .settings
-            .iter()
-            .find(|setting| setting.key.starts_with(begin))
-    };
-    if let Some(setting) = any("auth_plugin").or_else(|| any("plugin")) {
-        let hint = "put users and rules in [auth], then take the `#` away";
-        return leave(
-            block,
-            Some(setting),
-            "a plugin decides who may connect, and plugins can't be loaded",
-            hint,
-            notes,
-        );
-    }
-    let own_rules = conf
-        .get("per_listener_settings")
-        .is_some_and(|setting| setting.value == "true");
-    if own_rules {
-        write_own_access(listener, conf, shared, block, notes);
-    } else if let Some(setting) = listener.get("listener_allow_anonymous") {
-        // The one key that a listener has for itself even so. What else decides may not be carried over.
-        let anonymous = flag(&setting.value) == Some(true);
-        if anonymous && decided_elsewhere(conf) {
-            let hint = "say in [auth] who may connect, then take the `#` away";
-            leave(
-                block,
-                Some(setting),
-                "files or plugins decide who may do what here",
-                hint,
-                notes,
-            );
-        } else {
-            block.bind(
-                "allow_anonymous",
-                if anonymous { "true" } else { "false" },
-                Some(&setting.origin),
-            );
-        }
-    }
-}
-
-/// Who may connect where listeners have rules of their own.
-fn write_own_access(
-    listener: &Listener,
-    conf: &Conf,
-    shared: Option<&Rules<'_>>,
-    block: &mut Block,
-    notes: &mut Vec<Note>,
-) {
-    let at = |keys: &[&str]| keys.iter().find_map(|key| listener.get(key));
-    let rules = rules(listener, local_only(conf));
-    match (&rules, shared) {
-        (Some(own), Some(shared)) if own == shared => {}
-        (Some(_), _) => {
-            let hint = "users and rules are the whole broker's: join the files, then take the `#` away";
-            leave(
-                block,
-                at(&RULES),
-                "this listener has other users or rules than the first that has any",
-                hint,
-                notes,
-            );
-        }
-        (None, _) if anonymous(listener, local_only(conf)) => {
-            let origin = at(&["listener_allow_anonymous", "allow_anonymous"]).map(|setting| &setting.origin);
-            block.bind("allow_anonymous", "true", origin);
-        }
-        (None, _) => {
-            let at = at(&["listener_allow_anonymous", "allow_anonymous"]).or(listener.begin.as_ref());
-            leave(
-                block,
-                at,
-                "nobody may connect here: no anonymous clients, no password file",
-                "",
-                notes,
-            );
-        }
-    }
-}
-
-/// Whether more than `allow_anonymous` says who may connect and what they may do, for all listeners.
-fn decided_elsewhere(conf: &Conf) -> bool {
-    let keys = ["acl_file", "plugin", "auth_plugin", "clientid_prefixes"];
-    keys.iter().any(|key| conf.get(key).is_some())
 }
 
 fn write_tls(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>) {

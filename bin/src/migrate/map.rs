@@ -2,10 +2,10 @@
 
 use super::document::{Block, Document};
 use super::keys::{self, Fate};
-use super::listener::{self, Rules};
+use super::listener;
 use super::read::{Conf, Setting};
 use super::value::{flag, quoted, span_s};
-use super::{Note, bridge};
+use super::{Note, access, bridge};
 use crate::config;
 
 /// Where Mosquitto has "no bound" and Forebay needs one: the greatest.
@@ -24,25 +24,13 @@ pub fn map(conf: &Conf, notes: &mut Vec<Note>) -> Document {
         }
     };
     push(node(conf, notes));
-    let own_rules = conf
-        .get("per_listener_settings")
-        .is_some_and(|setting| setting.value == "true");
-    let shared = own_rules
-        .then(|| {
-            let local = listener::local_only(conf);
-            listener::active(conf)
-                .into_iter()
-                .find_map(|one| listener::rules(one, local))
-        })
-        .flatten();
     for one in listener::active(conf) {
-        push(listener::write(one, conf, shared.as_ref(), notes));
+        push(listener::write(one, conf, notes));
     }
-    push(if own_rules {
-        shared_auth(conf, shared.as_ref())
-    } else {
-        auth(conf, notes)
-    });
+    if !access::has_own_rules(conf) {
+        push(access::auth(conf, notes));
+    }
+    access::file_notes(conf, notes);
     push(limits(conf, notes));
     push(session(conf, notes));
     push(sys(conf, notes));
@@ -91,75 +79,6 @@ fn node(conf: &Conf, notes: &mut Vec<Note>) -> Block {
     {
         let text = "persistence false: Forebay always keeps what it acknowledged on disk, in node.data_dir";
         notes.push(note(setting, text, "make room there (spool.max_bytes)"));
-    }
-    block
-}
-
-/// `[auth]` where users and rules are the whole broker's.
-fn auth(conf: &Conf, notes: &mut Vec<Note>) -> Block {
-    let given = conf.get("allow_anonymous");
-    let anonymous = given.and_then(|setting| flag(&setting.value));
-    let (password, acl) = (conf.get("password_file"), conf.get("acl_file"));
-    let local_only = listener::local_only(conf);
-    let mut block = Block::new(
-        "[auth]",
-        given.or(password).or(acl).map(|setting| &setting.origin),
-    );
-    if local_only && anonymous.is_none() && password.is_none() && acl.is_none() {
-        return block;
-    }
-    let anonymous = anonymous.unwrap_or(local_only);
-    let origin = given.map(|setting| &setting.origin);
-    block.bind(
-        "allow_anonymous",
-        if anonymous { "true" } else { "false" },
-        origin,
-    );
-    for (key, setting) in [("password_file", password), ("acl_file", acl)] {
-        if let Some(setting) = setting {
-            block.bind(key, &quoted(&setting.value), Some(&setting.origin));
-        }
-    }
-    const LOCAL: &str = "until then only clients on this machine may connect";
-    let decides =
-        |setting: &&Setting| ["plugin", "auth_plugin", "clientid_prefixes"].contains(&setting.key.as_str());
-    if let Some(setting) = conf.global.iter().find(decides) {
-        let why = format!(
-            "{} decides who may connect, and is not carried over; {LOCAL}",
-            setting.key
-        );
-        block.take_out(&why);
-        notes.push(note(setting, why, "say in [auth] who may"));
-    } else if !anonymous && password.is_none() {
-        let why = format!("No anonymous clients and no password file: nobody could connect; {LOCAL}");
-        block.take_out(&why);
-        notes.push(Note {
-            origin: origin.cloned(),
-            text: why,
-            hint: "say in [auth] who may".to_owned(),
-        });
-    }
-    block
-}
-
-/// `[auth]` where listeners have rules of their own: those of the first that has any.
-fn shared_auth(conf: &Conf, rules: Option<&Rules<'_>>) -> Block {
-    let at = conf.get("per_listener_settings").map(|setting| &setting.origin);
-    let mut block = Block::new("[auth]", at);
-    if let Some(rules) = rules {
-        block.bind(
-            "allow_anonymous",
-            if rules.anonymous { "true" } else { "false" },
-            at,
-        );
-        for (key, file) in [
-            ("password_file", rules.password_file),
-            ("acl_file", rules.acl_file),
-        ] {
-            if let Some(file) = file {
-                block.bind(key, &quoted(file), at);
-            }
-        }
     }
     block
 }

@@ -4,6 +4,7 @@
 //! becomes of it, [`map`] writes blocks of TOML, and [`document`] takes out again what `check` refuses. The rule where
 //! something can't be carried over: never more open than it was.
 
+mod access;
 mod bridge;
 mod document;
 mod keys;

@@ -55,21 +55,17 @@ fn the_sample_with_everything_is_carried_over() {
     assert_eq!(limits.max_session_expiry_s, 14 * 24 * 3600);
     assert_eq!(settings.log.level, "debug");
     assert_eq!(settings.broker.sys_interval_s, 30);
-    // Users and rules can't be carried over yet: nothing is open to a network.
-    assert!(
-        settings
-            .broker
-            .listeners
-            .iter()
-            .all(|listener| listener.loopback_only),
-        "{}",
-        migrated.toml
-    );
+    for listener in &settings.broker.listeners {
+        assert!(!listener.loopback_only && !listener.allow_anonymous);
+        let files = [&listener.files.password_file, &listener.files.acl_file];
+        let named = files.map(|file| file.as_deref().and_then(std::path::Path::to_str));
+        assert_eq!(named, [Some("/etc/mosquitto/passwd"), Some("/etc/mosquitto/acl")]);
+    }
     let binds = listeners(&migrated);
-    assert!(binds.contains(&"[::]:1883 true true".to_owned()), "{binds:?}");
+    assert!(binds.contains(&"[::]:1883 false false".to_owned()), "{binds:?}");
     for part in [
-        "#password_file = \"/etc/mosquitto/passwd\"",
-        "#acl_file = \"/etc/mosquitto/acl\"",
+        "\npassword_file = \"/etc/mosquitto/passwd\"",
+        "\nacl_file = \"/etc/mosquitto/acl\"",
         "#cert = \"/etc/mosquitto/certs/server.crt\"",
         "#client_cert = \"required\"",
         "\nmount_point = \"site1/\"",
@@ -86,7 +82,7 @@ fn the_sample_with_everything_is_carried_over() {
         "site/sensors/# as [[route]] sections",
         "conf.d/20-log.conf:2: log_dest file /var/log/mosquitto/mosquitto.log",
         "max_inflght_messages is no key of mosquitto.conf\n    hint: did you mean max_inflight_messages?",
-        "`auth.password_file` is not built yet",
+        "password_file /etc/mosquitto/passwd: can't be read",
         "Mosquitto takes WebSockets on every path",
     ] {
         assert!(
@@ -141,8 +137,8 @@ fn nothing_is_more_open_than_it_was() {
             "plugin decides who",
         ),
         (
-            "acl_file /a\nlistener 1883\nlistener_allow_anonymous true\n",
-            "files or plugins decide",
+            "plugin /x.so\nlistener 1883\nlistener_allow_anonymous true\n",
+            "plugins decide",
         ),
         (
             "listener 1883\nallow_anonymous true\nclientid_prefixes dev-\n",
@@ -159,10 +155,6 @@ fn nothing_is_more_open_than_it_was() {
         (
             "allow_anonymous true\nlistener 8883\npsk_hint x\n",
             "pre-shared keys",
-        ),
-        (
-            "per_listener_settings true\nlistener 1883\npassword_file a\nlistener 1884\npassword_file b\n",
-            "other users or rules",
         ),
     ] {
         let migrated = of(text);
@@ -181,6 +173,33 @@ fn nothing_is_more_open_than_it_was() {
     }
     let own = of("per_listener_settings true\nlistener 1883\nallow_anonymous true\n");
     assert_eq!(listeners(&own), ["[::]:1883 true false"]);
+}
+
+#[test]
+fn each_listener_keeps_its_users_and_rules() {
+    let of_each = |text: &str| -> Vec<String> {
+        let settings = config::from_text(&of(text).toml, []).unwrap();
+        let show = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map_or("-".into(), |path| path.display().to_string())
+        };
+        let one = |listener: &forebay_broker::config::ListenerConfig| {
+            format!(
+                "{} {} {}",
+                show(&listener.files.password_file),
+                show(&listener.files.acl_file),
+                listener.allow_anonymous
+            )
+        };
+        settings.broker.listeners.iter().map(one).collect()
+    };
+    let own = "per_listener_settings true\nlistener 1883\npassword_file a\nacl_file r\nlistener 1884\npassword_file b\nallow_anonymous true\nlistener 1885\nallow_anonymous true\n";
+    assert_eq!(of_each(own), ["a r false", "b - true", "- - true"]);
+    let shared = "password_file a\nacl_file r\nlistener 1883\nlistener 1884\nlistener_allow_anonymous true\n";
+    assert_eq!(of_each(shared), ["a r false", "a r true"]);
+    // No [auth] is left, and the rules hold all the same.
+    let open = "acl_file r\nlistener 1884\nlistener_allow_anonymous true\n";
+    assert_eq!(of_each(open), ["- r true"]);
 }
 
 #[test]

@@ -85,8 +85,11 @@ const CASES: [Case; 28] = [
     case("[log]\nlevel = \"loud!\"", &["forebay.toml:2: `log.level`"]),
     case("[auth]\n", &["no client could connect", "allow_anonymous = true"]),
     case(
-        "[auth]\nallow_anonymous = true\npassword_file = \"x\"",
-        &["forebay.toml:3: `auth.password_file` is not built yet"],
+        "[auth]\nallow_anonymous = true\npassword_file = \"no-such-file\"",
+        &[
+            "forebay.toml:3: no-such-file: can't be read",
+            "allowed to read it",
+        ],
     ),
     case(
         "[spool]\nmemory_max_bytes = 1",

@@ -10,6 +10,7 @@
 )]
 #![allow(missing_docs)]
 
+mod auth;
 mod clients;
 mod deploy;
 mod foreign;

@@ -1,14 +1,44 @@
-//! Who you are: the question that is asked once per CONNECT. What you may do (access rules) will stand beside it.
+//! Who you are, asked once for each CONNECT, and what you may do: users with their passwords, rules on topics. Files
+//! are read at load only ([`FileAuth`]); nothing here knows a socket.
 
+mod acl;
+mod answer;
+mod file;
+mod listener;
+mod password;
+mod pool;
+mod users;
+mod verified;
+
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use acl::{Acl, Act, FileRules, Granted, NoPattern, Pattern, Rule, Rules, Who, Whom};
+pub use acl::{covers, overlaps};
+pub use answer::{Answer, Later};
+pub use file::{FileFault, read as read_file};
+pub use listener::{FileAuth, ListenerFiles, LoadError};
+pub use password::{Stored, WrongHash};
+pub use users::Users;
 
 use crate::codec::{Connect, Reason};
 
 /// Who a connection was let in as.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 pub struct Principal {
     /// The user name, when one was given and accepted.
     pub username: Option<String>,
+    /// What it may do; without any, everything.
+    pub rules: Option<Arc<dyn Rules>>,
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principal")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is known of the connection besides its CONNECT.
@@ -16,38 +46,65 @@ pub struct Principal {
 pub struct Origin {
     /// The peer's address.
     pub peer: IpAddr,
+    /// Index of its listener in the configuration.
+    pub listener: usize,
     /// The listener lets clients without a user name in.
     pub allow_anonymous: bool,
     /// The listener takes peers on a loopback address only.
     pub loopback_only: bool,
 }
 
-/// Decides whether a CONNECT is let in. Called on a worker's thread: must not block.
+/// The principal, or the reason to refuse with (5.0 section 3.2.2.2).
+pub type Verdict = Result<Principal, Reason>;
+
+/// Decides whether a CONNECT is let in. Called on a worker's thread: what may take long is answered later. A later
+/// answer that has not come when `limits.connect_timeout_s` is over is dropped, and the connection with it.
 pub trait Authenticator: Send + Sync + 'static {
-    /// The principal, or the reason to refuse with (5.0 section 3.2.2.2).
-    fn authenticate(&self, connect: &Connect<'_>, origin: Origin) -> Result<Principal, Reason>;
+    /// Whether, and as whom.
+    fn authenticate(&self, connect: &Connect<'_>, origin: Origin) -> Answer<Verdict>;
+
+    /// What clients may do that were connected before a restart and have not come back: it bounds their wills.
+    fn rules_of_kept(&self) -> Option<Arc<dyn Rules>> {
+        None
+    }
 }
 
-/// Lets in by the listener's rules alone: there are no passwords yet, so a user name proves nothing and is refused
-/// where anonymous clients are.
+/// What becomes of a client that does what the rules deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DenyAction {
+    /// It is told, where its protocol can, and goes on.
+    #[default]
+    Ignore,
+    /// Its connection is closed.
+    Disconnect,
+}
+
+/// Lets in by the listener's rules alone, without passwords: a user name proves nothing and is refused where anonymous
+/// clients are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListenerRules;
 
 impl Authenticator for ListenerRules {
-    fn authenticate(&self, connect: &Connect<'_>, origin: Origin) -> Result<Principal, Reason> {
-        if origin.loopback_only && !is_loopback(origin.peer) {
-            return Err(Reason::NotAuthorized);
-        }
-        if !origin.allow_anonymous {
-            return Err(match connect.username {
-                Some(_) => Reason::BadUserNameOrPassword,
-                None => Reason::NotAuthorized,
-            });
-        }
-        Ok(Principal {
-            username: connect.username.map(str::to_owned),
-        })
+    fn authenticate(&self, connect: &Connect<'_>, origin: Origin) -> Answer<Verdict> {
+        Answer::Now(by_listener(connect, origin))
     }
+}
+
+/// What the listener alone says.
+fn by_listener(connect: &Connect<'_>, origin: Origin) -> Verdict {
+    if origin.loopback_only && !is_loopback(origin.peer) {
+        return Err(Reason::NotAuthorized);
+    }
+    if !origin.allow_anonymous {
+        return Err(match connect.username {
+            Some(_) => Reason::BadUserNameOrPassword,
+            None => Reason::NotAuthorized,
+        });
+    }
+    Ok(Principal {
+        username: connect.username.map(str::to_owned),
+        rules: None,
+    })
 }
 
 fn is_loopback(address: IpAddr) -> bool {

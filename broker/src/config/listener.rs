@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Limits;
+use crate::auth::ListenerFiles;
 use crate::codec::{Version, topic};
 
 /// Where a listener listens.
@@ -147,6 +148,8 @@ pub struct ListenerConfig {
     pub allow_anonymous: bool,
     /// Only peers on a loopback address are let in.
     pub loopback_only: bool,
+    /// Its users.
+    pub files: ListenerFiles,
     /// Protocol versions that are taken.
     pub versions: Versions,
     /// Stands before every topic of its clients, which do not see it: the rest of the broker knows the whole topic.
@@ -171,6 +174,7 @@ impl Default for ListenerConfig {
             proxy_protocol: false,
             allow_anonymous: true,
             loopback_only: true,
+            files: ListenerFiles::default(),
             versions: Versions::ALL,
             mount_point: None,
             max_connections: 0,

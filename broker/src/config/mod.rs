@@ -4,6 +4,7 @@ mod listener;
 
 pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
 
+use crate::auth::{DenyAction, Rule};
 use crate::hub::SharedStrategy;
 use crate::spool::SpoolConfig;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub full: FullConfig,
     /// Seconds between two updates of `$SYS`; 0: there is none.
     pub sys_interval_s: u32,
+    /// What clients may do: the first that fits decides. With none, and no acl_file, everything.
+    pub acl: Vec<Rule>,
+    /// What becomes of a client that does what these or an acl_file deny.
+    pub deny_action: DenyAction,
 }
 
 /// What is done with publishes while the log is full. QoS 1 and 2 are never dropped silently.
@@ -187,6 +192,8 @@ impl Default for Config {
             },
             full: FullConfig::default(),
             sys_interval_s: 10,
+            acl: Vec::new(),
+            deny_action: DenyAction::Ignore,
         }
     }
 }

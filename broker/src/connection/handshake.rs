@@ -21,7 +21,7 @@ use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
 use crate::session::{SessionLimits, asked_expiry_s, fits_mount};
-use crate::worker::Worker;
+use crate::worker::{Stage, Worker};
 
 /// First byte of CONNECT: its flags are reserved and 0.
 const CONNECT: u8 = 0x10;
@@ -73,7 +73,10 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             return None;
         }
     };
-    let next = next(&worker, &packet, peer.ip(), listener);
+    let Ok(next) = timeout_at(deadline.into(), next(&worker, &packet, peer.ip(), listener)).await else {
+        tracing::debug!(%peer, "closed: its password was not checked within limits.connect_timeout_s");
+        return None;
+    };
     if !matches!(next, Next::Home(_)) {
         worker.with(|state| state.count_connect(len)); // once, wherever it came to first
     }
@@ -149,9 +152,9 @@ async fn read_connect(
     }
 }
 
-fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -> Next {
-    let limits = SessionLimits::from(worker.shared.config.limits_at(listener));
-    let Some(listener) = worker.shared.config.listeners.get(listener) else {
+async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize) -> Next {
+    let limits = SessionLimits::from(worker.shared.config.limits_at(index));
+    let Some(listener) = worker.shared.config.listeners.get(index) else {
         return Next::Refuse(connect.version, Reason::ServerUnavailable);
     };
     if !listener.versions.has(connect.version) {
@@ -187,10 +190,14 @@ fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, listener: usize) -
     }
     let origin = Origin {
         peer,
+        listener: index,
         allow_anonymous: listener.allow_anonymous,
         loopback_only: listener.loopback_only,
     };
-    match worker.shared.auth.authenticate(connect, origin) {
+    match worker.shared.auth.authenticate(connect, origin).wait().await {
+        Ok(_) if worker.shared.is_past(Stage::Quiet) => {
+            Next::Refuse(connect.version, Reason::ServerShuttingDown)
+        }
         Ok(principal) => Next::Join {
             principal,
             client_id: assigned,

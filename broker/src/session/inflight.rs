@@ -56,6 +56,16 @@ impl Inflight {
         self.sent.push_back(Sent { packet_id, message });
     }
 
+    /// Takes out the messages that `which` says, before a connection begins.
+    pub fn take_out(&mut self, which: impl Fn(&Message) -> bool) -> Vec<Sent> {
+        let (out, stay) = std::mem::take(&mut self.sent)
+            .into_iter()
+            .partition::<Vec<_>, _>(|sent| which(&sent.message.message));
+        self.sent = stay.into();
+        self.fresh = 0;
+        out
+    }
+
     /// A connection begins: everything is to be sent again. Returns the ids whose PUBREL goes first.
     pub fn resume(&mut self) -> impl Iterator<Item = PacketId> {
         self.fresh = 0;

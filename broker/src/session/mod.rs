@@ -244,6 +244,22 @@ impl Session {
         delivered
     }
 
+    /// Forgets the messages that wait for the client or are on their way to it on topics that it `may` not read any more.
+    /// Called between two connections.
+    pub fn forget_messages(&mut self, may: impl Fn(&str) -> bool) {
+        for queued in self.outbound.take_out(|message| !may(&message.topic)) {
+            self.tell_done(queued.share.as_ref(), queued.message.origin, None);
+        }
+        let sent = match &mut self.inflight {
+            Some(inflight) => inflight.take_out(|message| !may(&message.topic)),
+            None => Vec::new(),
+        };
+        for sent in sent {
+            let (queued, packet_id) = (sent.message, sent.packet_id);
+            self.tell_done(queued.share.as_ref(), queued.message.origin, Some(packet_id));
+        }
+    }
+
     /// A message for it was lost on its way here.
     pub fn lost(&mut self, origin: Origin, share: Option<&Share>) {
         self.tell_done(share, Some(origin), None);

@@ -68,6 +68,16 @@ impl Outbound {
         Some(queued)
     }
 
+    /// Takes out the messages that `which` says.
+    pub fn take_out(&mut self, which: impl Fn(&Message) -> bool) -> Vec<Queued> {
+        let (out, stay) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition::<Vec<_>, _>(|queued| which(&queued.message));
+        self.queue = stay.into();
+        self.bytes = self.queue.iter().map(|queued| queued.message.cost()).sum();
+        out
+    }
+
     /// The connection is gone: QoS 0 does not wait. Returns how many were dropped.
     pub fn drop_qos0(&mut self) -> usize {
         let before = self.queue.len();

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::guard::Guard;
 use super::state::{Link, SessionRef, Slot, State};
 use crate::auth::Principal;
 use crate::codec::{Connect, Reason};
@@ -50,6 +51,10 @@ impl State {
         let now_ms = self.now_ms;
         if let Some(slot) = self.slot(at) {
             slot.username = principal.username.map(Into::into);
+            slot.guard = principal.rules.map(Guard::new).map(Box::new);
+            if session_present {
+                slot.forget_what_may_not_be_read();
+            }
             slot.class = None;
             slot.held = false;
             slot.session.set_limits(limits);

@@ -120,9 +120,9 @@ impl State {
     pub(super) fn push_will(&mut self, client_id: Arc<str>, username: Option<Box<str>>, will: WillMessage) {
         if is_reserved(will.as_publish().topic) {
             self.metrics.publishes_denied.increment(1);
-            return;
+        } else if self.may_publish_will(&client_id, username.as_deref(), &will) {
+            self.backlog.push(client_id, What::Will { username, will });
         }
-        self.backlog.push(client_id, What::Will { username, will });
     }
 
     /// Writes down what happened to the kept session of `client_id`; `answer` is due once that is durable.

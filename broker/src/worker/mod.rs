@@ -6,6 +6,7 @@ mod attach;
 mod backlog;
 mod census;
 mod full;
+mod guard;
 mod mailbox;
 mod publish;
 mod restore;

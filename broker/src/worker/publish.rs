@@ -56,8 +56,8 @@ impl State {
         if publish.qos != QoS::AtMostOnce && !slot.session.can_take_publish() {
             return Ok(Taken::Held); // settling wakes the connection
         }
-        if is_reserved(whole.topic) {
-            return self.deny(at, publish);
+        if is_reserved(whole.topic) || !slot.may_publish(whole.topic) {
+            return self.deny_publish(at, publish, whole.topic);
         }
         let class = slot.class(&shared, whole.topic).clone();
         if !shared.classify.is_open(&class) {
@@ -247,6 +247,9 @@ impl State {
             }
             return;
         };
+        if !slot.may_read(&message.topic) {
+            return self.deny_delivery(at, message, to.share.as_ref());
+        }
         let delivered = slot.session.deliver(now_ms, message, to, retained);
         slot.session.take_events(&mut self.events);
         slot.note_load();

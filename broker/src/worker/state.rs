@@ -14,6 +14,7 @@ use super::acks::{Acks, Owed};
 use super::backlog::Backlog;
 use super::census::Census;
 use super::full::Share;
+use super::guard::Guard;
 use super::mailbox::Delivery;
 use super::restore::Since;
 use super::timers::Timers;
@@ -49,6 +50,8 @@ pub(super) struct Slot {
     pub generation: u32,
     pub session: Session,
     pub username: Option<Box<str>>,
+    /// What it may do; without it, everything.
+    pub guard: Option<Box<Guard>>,
     pub link: Option<Link>,
     /// The last topic it published on, and where that goes.
     pub class: Option<Box<(Box<str>, Class)>>,
@@ -280,6 +283,7 @@ impl Slot {
             generation,
             session,
             username: None,
+            guard: None,
             link: None,
             class: None,
             armed_ms: u64::MAX,

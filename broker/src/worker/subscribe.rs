@@ -34,6 +34,10 @@ impl State {
             }
             options.kept = slot.stored;
             let filter = slot.session.mounted(asked.filter);
+            if !slot.may_subscribe(&filter) {
+                reasons.push(self.deny_subscription(at, &filter));
+                continue;
+            }
             let behind = Subscription {
                 filter: &filter,
                 ..*asked

@@ -152,7 +152,7 @@ impl Bench {
             password: None,
             properties,
         };
-        let principal = Principal { username: None };
+        let principal = Principal::default();
         self.state.attach(&connect, client_id, principal, false, 0).at
     }
 
@@ -337,7 +337,7 @@ fn a_will_with_a_delay_is_written_down_and_goes_with_its_session() {
             password: None,
             properties: of_connect.as_properties(),
         };
-        let principal = Principal { username: None };
+        let principal = Principal::default();
         bench.state.attach(&connect, "k", principal, false, 0).at
     };
     let at = connect(&mut bench, false);

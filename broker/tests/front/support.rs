@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use forebay_broker::Broker;
-use forebay_broker::auth::ListenerRules;
+use forebay_broker::auth::{Authenticator, ListenerRules};
 use forebay_broker::bus::{Outcome, Report};
 use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::{
@@ -116,6 +116,15 @@ pub fn small_log(config: &mut Config) {
 
 impl TestBroker {
     pub fn start(change: impl FnOnce(&mut Config), level: Level) -> Self {
+        Self::start_with(change, level, |_| Arc::new(ListenerRules))
+    }
+
+    /// Clients are let in by `auth`.
+    pub fn start_with(
+        change: impl FnOnce(&mut Config),
+        level: Level,
+        auth: impl FnOnce(&Config) -> Arc<dyn Authenticator>,
+    ) -> Self {
         let mut config = Config {
             workers: 2,
             listeners: vec![ListenerConfig {
@@ -130,7 +139,8 @@ impl TestBroker {
             level,
             open: open.clone(),
         };
-        let mut broker = Broker::start(config, Arc::new(classify), Arc::new(ListenerRules)).unwrap();
+        let auth = auth(&config);
+        let mut broker = Broker::start(config, Arc::new(classify), auth).unwrap();
         let reader = Arc::new(Mutex::new(broker.log_reader("test").unwrap()));
         broker.open().unwrap();
         let address = broker.addresses()[0].1.tcp().unwrap();
@@ -286,7 +296,7 @@ pub enum Received {
 
 pub struct Client {
     stream: TcpStream,
-    version: Version,
+    pub version: Version,
     read: Vec<u8>,
     pub session_present: bool,
 }

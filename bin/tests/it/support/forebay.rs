@@ -107,6 +107,25 @@ impl Forebay {
         panic!("no free port in three tries");
     }
 
+    /// Starts from the text of a mosquitto.conf; its places in braces are filled in too.
+    pub fn from_mosquitto(conf: &str) -> Self {
+        for _ in 0..3 {
+            let place = Place::new();
+            let file = place.dir.path().join("mosquitto.conf");
+            std::fs::write(&file, place.fill(conf)).unwrap();
+            let command = args![
+                env!("CARGO_BIN_EXE_forebay"),
+                "run",
+                "--mosquitto-conf",
+                file.display()
+            ];
+            if let Some(forebay) = place.start(&command) {
+                return forebay;
+            }
+        }
+        panic!("no free port in three tries");
+    }
+
     /// `None` when a port was taken between the kernel's answer and the bind.
     fn try_start(config: &str) -> Option<Self> {
         let place = Place::new();
@@ -207,6 +226,11 @@ impl Forebay {
     /// Whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.process.ended().is_none()
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
     }
 
     /// SIGTERM.

@@ -66,6 +66,10 @@ impl Process {
         self.send(Signal::TERM);
     }
 
+    pub fn hang_up(&self) {
+        self.send(Signal::HUP);
+    }
+
     pub fn kill(&mut self) {
         self.send(Signal::KILL);
         let _ = self.child.wait();

@@ -1,0 +1,113 @@
+//! Users, passwords and rules, with Mosquitto's own clients and files.
+
+use std::time::Duration;
+
+use crate::support::forebay::{Forebay, PLAIN};
+use crate::support::tools::{Subscriber, mosquitto_pub, mosquitto_sub};
+use crate::support::wait_for;
+
+/// Made by mosquitto_passwd 2.0.11.
+const USERS: &str = "\
+alice:$7$101$eFtbN09P0tGbE5mq$iVdxnijnwpqvHNkpFDaCQp8/0TeB1S0UDH9/wSqpEAEXPVyUbWxh0JLeVchR/kwXMBCLPctNkzDqxmU/w2w5+A==
+carol:$6$oTXWLDknf1Jdp2E7$mdPCsbfxbptWN5DHjQw/Oe6P+bWuUhoF3kzDMHLnc9SMYS4PRilFbkC+kb0NCZvIjsOg58aAjL0SlqwMywwM4g==
+";
+
+const ALICE: [&str; 4] = ["-u", "alice", "-P", "secret one"];
+const CAROL: [&str; 4] = ["-u", "carol", "-P", "geheim"];
+
+/// Exit code and errors of a publish at QoS 1.
+fn send(port: u16, who: &[&str], topic: &str) -> (Option<i32>, String) {
+    let mut args = who.to_vec();
+    args.extend(["-V", "5", "-q", "1", "-m", "m", "-t", topic]);
+    let done = mosquitto_pub(port, &args);
+    (done.status, done.stderr)
+}
+
+#[test]
+fn users_keep_to_their_topics_and_sighup_takes_new_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (users, rules) = (dir.path().join("users"), dir.path().join("acl"));
+    std::fs::write(&users, USERS).unwrap();
+    std::fs::write(&rules, "user alice\ntopic #\npattern readwrite own/%u/#\n").unwrap();
+    let config = PLAIN.replace(
+        "allow_anonymous = true",
+        &format!(
+            "password_file = \"{}\"\nacl_file = \"{}\"",
+            users.display(),
+            rules.display()
+        ),
+    );
+    let mut forebay = Forebay::start(&config);
+    let port = forebay.mqtt;
+    let mut all = ALICE.to_vec();
+    all.extend(["-t", "#", "-q", "1"]);
+    let watcher = Subscriber::start(port, &all);
+
+    assert_eq!(send(port, &CAROL, "own/carol/t").0, Some(0));
+    let refused = send(port, &CAROL, "own/alice/t");
+    assert!(refused.1.contains("Not authorized"), "{refused:?}");
+    let wrong = send(port, &["-u", "carol", "-P", "secret one"], "own/carol/t");
+    assert!(
+        wrong.0 != Some(0) && wrong.1.contains("Bad User Name or Password"),
+        "{wrong:?}"
+    );
+    let nameless = send(port, &[], "own/carol/t");
+    assert!(
+        nameless.0 != Some(0) && nameless.1.contains("ot authorized"),
+        "{nameless:?}"
+    );
+    let mut own = CAROL.to_vec();
+    own.extend(["-t", "own/alice/#", "-E"]);
+    let denied = mosquitto_sub(port, &own);
+    assert!(denied.stderr.contains("denied"), "{}", denied.stderr);
+    assert_eq!(send(port, &ALICE, "last").0, Some(0));
+    assert_eq!(watcher.wait_messages(2), ["own/carol/t 1 0 m", "last 1 0 m"]);
+
+    // A faulty file is told with its place, and what was stays.
+    std::fs::write(&rules, "user alice\ntopic wrote x\n").unwrap();
+    std::fs::write(&users, USERS.lines().next().unwrap()).unwrap();
+    forebay.hang_up();
+    wait_for("the faulty file is told", Duration::from_secs(30), || {
+        let place = format!("{}:2: `wrote` is none of", rules.display());
+        forebay.log().contains(&place).then_some(())
+    });
+    wait_for("carol is gone", Duration::from_secs(30), || {
+        (send(port, &CAROL, "own/carol/t").0 != Some(0)).then_some(())
+    });
+    assert_eq!(send(port, &ALICE, "own/alice/t").0, Some(0));
+
+    // Who is connected is held to the new rules.
+    std::fs::write(&rules, "user alice\ntopic write #\ntopic read seen/#\n").unwrap();
+    forebay.hang_up();
+    wait_for("the rules are read", Duration::from_secs(30), || {
+        (forebay.log().matches("were read again").count() == 2).then_some(())
+    });
+    assert_eq!(send(port, &ALICE, "unseen/x").0, Some(0));
+    assert_eq!(send(port, &ALICE, "seen/x").0, Some(0));
+    assert_eq!(
+        watcher.wait_messages(4)[2..],
+        ["own/alice/t 1 0 m", "seen/x 1 0 m"]
+    );
+    assert!(forebay.runs());
+}
+
+#[test]
+fn mosquittos_own_files_and_configuration_are_taken_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("users"), USERS).unwrap();
+    std::fs::write(path("acl"), "topic read open/#\nuser alice\ntopic #\n").unwrap();
+    let conf = format!(
+        "per_listener_settings true\nlistener {{mqtt}} 127.0.0.1\npassword_file {}\nacl_file {}\nallow_anonymous true\npersistence_location {{data}}\n",
+        path("users").display(),
+        path("acl").display()
+    );
+    let forebay = Forebay::from_mosquitto(&conf);
+    let watcher = Subscriber::start(forebay.mqtt, &["-t", "#"]);
+    for topic in ["closed/x", "open/x"] {
+        assert_eq!(send(forebay.mqtt, &ALICE, topic).0, Some(0));
+    }
+    assert_eq!(watcher.wait_messages(1), ["open/x 0 0 m"]);
+    let refused = send(forebay.mqtt, &[], "open/x");
+    assert!(refused.1.contains("Not authorized"), "{refused:?}");
+}

@@ -1,0 +1,82 @@
+//! Rules in force, which a reload replaces while they are asked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::super::file::FileFault;
+use super::{Acl, Act, FileRules, Granted, Rule, Rules, Who};
+
+/// The rules of one or more listeners.
+pub struct Live {
+    path: Option<PathBuf>,
+    acl: ArcSwap<Acl>,
+    generation: AtomicU64,
+}
+
+impl Live {
+    /// `rules`, then those of the file at `path`.
+    pub fn load(rules: &[Rule], path: Option<PathBuf>) -> Result<Self, Vec<FileFault>> {
+        let file = path.as_deref().map(FileRules::load).transpose()?;
+        let rules = rules.to_vec();
+        Ok(Self {
+            path,
+            acl: ArcSwap::from_pointee(Acl { rules, file }),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads the file again; if it is not as it must be, all stays as it was.
+    pub fn reload(&self) -> Result<(), Vec<FileFault>> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let acl = Acl {
+            rules: self.acl.load().rules.clone(),
+            file: Some(FileRules::load(path)?),
+        };
+        self.acl.store(Arc::new(acl));
+        self.generation.fetch_add(1, Ordering::Release); // after the store: who sees the number sees the rules
+        Ok(())
+    }
+}
+
+impl Rules for Live {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn may_publish(&self, who: Who<'_>, topic: &str) -> bool {
+        self.acl.load().may(Act::Write, who, topic)
+    }
+
+    fn may_read(&self, who: Who<'_>, topic: &str) -> bool {
+        self.acl.load().may(Act::Read, who, topic)
+    }
+
+    fn subscription(&self, who: Who<'_>, filter: &str) -> Granted {
+        self.acl.load().subscription(who, filter)
+    }
+}
+
+/// Allowed is what all of them allow: for sessions of which it is not known by which listener they came.
+pub struct AllOf(pub Vec<Arc<dyn Rules>>);
+
+impl Rules for AllOf {
+    fn generation(&self) -> u64 {
+        self.0.iter().map(|rules| rules.generation()).sum()
+    }
+
+    fn may_publish(&self, who: Who<'_>, topic: &str) -> bool {
+        self.0.iter().all(|rules| rules.may_publish(who, topic))
+    }
+
+    fn may_read(&self, who: Who<'_>, topic: &str) -> bool {
+        self.0.iter().all(|rules| rules.may_read(who, topic))
+    }
+
+    fn subscription(&self, who: Who<'_>, filter: &str) -> Granted {
+        let each = self.0.iter().map(|rules| rules.subscription(who, filter));
+        each.min().unwrap_or(Granted::Whole)
+    }
+}

@@ -1,0 +1,238 @@
+//! What a session may do: the rules that hold for it, with the last answers, and what becomes of what they deny.
+
+use std::sync::Arc;
+
+use super::publish::Taken;
+use super::state::{SessionRef, Slot, State};
+use crate::auth::{DenyAction, Granted, Rules, Who};
+use crate::codec::topic::split_share;
+use crate::codec::{Publish, Reason, Version};
+use crate::hub::Share;
+use crate::session::{Message, Violation, WillMessage};
+
+/// An answer about a topic.
+type Known = Option<(Box<str>, bool)>;
+
+/// The rules of a session's listener, and what they said.
+pub(super) struct Guard {
+    rules: Arc<dyn Rules>,
+    /// Of the rules, when the answers below were given.
+    generation: u64,
+    /// Whether each message is asked about: a subscription takes topics that may not be read. `None`: not known.
+    checked: Option<bool>,
+    publish: Known,
+    read: Known,
+    /// The log has a word on what this connection was denied.
+    told: bool,
+}
+
+impl Guard {
+    pub fn new(rules: Arc<dyn Rules>) -> Self {
+        Self {
+            generation: rules.generation(),
+            rules,
+            checked: None,
+            publish: None,
+            read: None,
+            told: false,
+        }
+    }
+
+    /// Forgets all answers when the rules are others now.
+    fn refresh(&mut self) {
+        let generation = self.rules.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.checked = None;
+            self.publish = None;
+            self.read = None;
+        }
+    }
+}
+
+/// The last answer if it was about `topic`, else a new one.
+fn recall(known: &mut Known, topic: &str, ask: impl FnOnce() -> bool) -> bool {
+    match known {
+        Some((last, answer)) if **last == *topic => *answer,
+        _ => {
+            let answer = ask();
+            *known = Some((topic.into(), answer));
+            answer
+        }
+    }
+}
+
+/// The filter that rules are about.
+fn plain(filter: &str) -> &str {
+    split_share(filter).map_or(filter, |(_, plain)| plain)
+}
+
+impl Slot {
+    /// Whether its client may publish on `topic`.
+    pub fn may_publish(&mut self, topic: &str) -> bool {
+        let Some(guard) = &mut self.guard else {
+            return true;
+        };
+        guard.refresh();
+        let who = Who {
+            client_id: self.session.client_id(),
+            username: self.username.as_deref(),
+        };
+        recall(&mut guard.publish, topic, || guard.rules.may_publish(who, topic))
+    }
+
+    /// Whether some of its subscriptions take topics that it may not read.
+    fn is_checked(&mut self) -> bool {
+        let Some(guard) = &mut self.guard else {
+            return false;
+        };
+        guard.refresh();
+        let who = Who {
+            client_id: self.session.client_id(),
+            username: self.username.as_deref(),
+        };
+        let whole = |filter| guard.rules.subscription(who, plain(filter)) == Granted::Whole;
+        *guard
+            .checked
+            .get_or_insert_with(|| !self.session.filters().all(whole))
+    }
+
+    /// Whether its client may get a message on `topic`, to which it is subscribed.
+    pub fn may_read(&mut self, topic: &str) -> bool {
+        if !self.is_checked() {
+            return true;
+        }
+        let Some(guard) = &mut self.guard else {
+            return true;
+        };
+        let who = Who {
+            client_id: self.session.client_id(),
+            username: self.username.as_deref(),
+        };
+        recall(&mut guard.read, topic, || guard.rules.may_read(who, topic))
+    }
+
+    /// Whether its client may subscribe to `filter`.
+    pub fn may_subscribe(&mut self, filter: &str) -> bool {
+        let Some(guard) = &mut self.guard else {
+            return true;
+        };
+        guard.refresh();
+        let who = Who {
+            client_id: self.session.client_id(),
+            username: self.username.as_deref(),
+        };
+        let granted = guard.rules.subscription(who, plain(filter));
+        if granted == Granted::Checked {
+            guard.checked = Some(true);
+        }
+        granted != Granted::Refused
+    }
+
+    /// What waits for its client, of another connection or from before a restart, goes by the rules of now.
+    pub fn forget_what_may_not_be_read(&mut self) {
+        if !self.is_checked() {
+            return;
+        }
+        let Some(guard) = &self.guard else { return };
+        let client_id = self.session.client_id_shared();
+        let who = Who {
+            client_id: &client_id,
+            username: self.username.as_deref(),
+        };
+        self.session
+            .forget_messages(|topic| guard.rules.may_read(who, topic));
+    }
+
+    /// What SUBACK says of a filter that is denied.
+    pub fn denied_reason(&self) -> Reason {
+        match self.session.version() {
+            Version::V5 => Reason::NotAuthorized,
+            Version::V31 | Version::V311 => Reason::UnspecifiedError, // 0x80, "failure" [3.1.1: MQTT-3.9.3-2]
+        }
+    }
+}
+
+impl State {
+    /// A PUBLISH that may not be made, because of its whole `topic`.
+    pub(super) fn deny_publish(
+        &mut self,
+        at: SessionRef,
+        publish: Publish<'_>,
+        topic: &str,
+    ) -> Result<Taken, Violation> {
+        self.tell_denied(at, "PUBLISH", topic);
+        if self.shared.config.deny_action == DenyAction::Ignore {
+            return self.deny(at, publish);
+        }
+        self.metrics.publishes_denied.increment(1);
+        Err(Violation {
+            reason: Reason::NotAuthorized,
+            text: "a PUBLISH that the rules deny (auth.deny_action)",
+        })
+    }
+
+    /// A filter that the rules deny: the reason for SUBACK.
+    pub(super) fn deny_subscription(&mut self, at: SessionRef, filter: &str) -> Reason {
+        self.tell_denied(at, "SUBSCRIBE", filter);
+        let disconnect = self.shared.config.deny_action == DenyAction::Disconnect;
+        self.slot(at).map_or(Reason::NotAuthorized, |slot| {
+            if disconnect {
+                slot.kick(Reason::NotAuthorized);
+            }
+            slot.denied_reason()
+        })
+    }
+
+    /// A message that its subscriber may not get.
+    pub(super) fn deny_delivery(&mut self, at: SessionRef, message: &Message, share: Option<&Share>) {
+        self.metrics.dropped_denied.increment(1);
+        if let Some(origin) = message.origin
+            && let Some(slot) = self.slot(at)
+        {
+            slot.session.lost(origin, share);
+            self.take_events(at);
+        }
+    }
+
+    /// Whether the will of a client that is gone may be published, by the rules of now.
+    pub(super) fn may_publish_will(
+        &mut self,
+        client_id: &str,
+        username: Option<&str>,
+        will: &WillMessage,
+    ) -> bool {
+        let slot = self.registry.find(client_id);
+        let guard = slot
+            .and_then(|slot| self.slots.get(slot as usize))
+            .and_then(|slot| slot.guard.as_ref());
+        let rules = match guard {
+            Some(guard) => Some(guard.rules.clone()),
+            None => self.shared.auth.rules_of_kept(), // it came before a restart
+        };
+        let topic = will.as_publish().topic;
+        let may = rules.is_none_or(|rules| rules.may_publish(Who { client_id, username }, topic));
+        if !may {
+            self.metrics.publishes_denied.increment(1);
+            tracing::info!(client_id, topic, "a will was not published: the rules deny it");
+        }
+        may
+    }
+
+    /// Said once for each connection: a device that is denied goes on trying.
+    fn tell_denied(&mut self, at: SessionRef, what: &'static str, topic: &str) {
+        let Some(slot) = self.slot(at) else { return };
+        if let Some(guard) = &mut slot.guard
+            && !std::mem::replace(&mut guard.told, true)
+        {
+            let (client_id, username) = (slot.session.client_id(), slot.username.as_deref());
+            tracing::info!(
+                client_id,
+                username,
+                what,
+                topic,
+                "denied by the rules; told once for each connection"
+            );
+        }
+    }
+}

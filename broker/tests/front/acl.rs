@@ -1,0 +1,242 @@
+//! What is denied, and what becomes of it: publishes, subscriptions, single messages, wills.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_broker::auth::{DenyAction, FileAuth, Pattern, Rule};
+use forebay_broker::classify::Level;
+use forebay_broker::codec::{Packet, Properties, Publish, QoS, Reason, Version, Will};
+use forebay_broker::config::Config;
+
+use super::auth::{by_files, connect, file, join, send};
+use super::support::{Client, Received, TestBroker};
+
+/// No message comes in this time: whoever would send one has answered behind it by then.
+const QUIET: Duration = Duration::from_millis(100);
+
+fn rule(publish: bool, subscribe: bool, on: &str, allow: bool) -> Rule {
+    Rule {
+        who: Vec::new(),
+        publish,
+        subscribe,
+        on: Pattern::of_rule(on).unwrap(),
+        allow,
+    }
+}
+
+/// Publishing on `no/...` and reading `secret/...` is denied, and one filter.
+fn rules(config: &mut Config) {
+    config.acl = vec![
+        rule(true, false, "no/#", false),
+        rule(false, true, "secret/#", false),
+        rule(false, true, "test/nosubscribe", false),
+        rule(true, true, "#", true),
+    ];
+}
+
+#[test]
+fn a_denied_publish_goes_nowhere_and_is_told_in_order_where_it_can_be() {
+    let broker = TestBroker::start_with(rules, Level::Received, by_files);
+    for version in [Version::V31, Version::V311, Version::V5] {
+        let told = match version {
+            Version::V5 => Reason::NotAuthorized,
+            _ => Reason::Success,
+        };
+        let mut client = Client::connect(&broker, "c", version);
+        client.publish("no/0", b"0", QoS::AtMostOnce, 0);
+        client.publish("yes/1", b"1", QoS::AtLeastOnce, 1);
+        client.publish("no/2", b"2", QoS::AtLeastOnce, 2);
+        client.publish("no/3", b"3", QoS::ExactlyOnce, 3);
+        client.publish("yes/4", b"4", QoS::ExactlyOnce, 4);
+        let answers = [
+            Received::Puback(1, Reason::Success),
+            Received::Puback(2, told),
+            Received::Pubrec(3, told),
+            Received::Pubrec(4, Reason::Success),
+        ];
+        for answer in answers {
+            assert_eq!(client.receive(), answer, "{version:?}");
+        }
+        if version != Version::V5 {
+            client.pubrel(3);
+            assert_eq!(client.receive(), Received::Pubcomp(3, Reason::Success));
+        }
+        client.pubrel(4);
+        assert_eq!(client.receive(), Received::Pubcomp(4, Reason::Success));
+        // Its packet id is free again.
+        client.publish("yes/3", b"5", QoS::ExactlyOnce, 3);
+        assert_eq!(client.receive(), Received::Pubrec(3, Reason::Success));
+        let payloads: Vec<_> = broker.records(3).into_iter().map(|seen| seen.payload).collect();
+        assert_eq!(payloads, [b"1", b"4", b"5"], "{version:?}");
+    }
+    broker.stop();
+}
+
+#[test]
+fn deny_action_disconnect_closes_and_says_why() {
+    let deny = |config: &mut Config| {
+        rules(config);
+        config.deny_action = DenyAction::Disconnect;
+    };
+    let broker = TestBroker::start_with(deny, Level::Received, by_files);
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut five = Client::connect(&broker, "c", Version::V5);
+        five.publish("no/x", b"x", qos, u16::from(qos as u8));
+        assert_eq!(five.receive(), Received::Disconnect(Reason::NotAuthorized));
+        assert_eq!(five.receive(), Received::Closed);
+        let mut three = Client::connect(&broker, "c", Version::V311);
+        three.publish("no/x", b"x", qos, u16::from(qos as u8));
+        assert_eq!(three.receive(), Received::Closed);
+    }
+    let mut five = Client::connect(&broker, "c", Version::V5);
+    five.subscribe("test/nosubscribe", QoS::AtMostOnce, 1);
+    let mut last = five.receive();
+    if last == Received::Suback(1, vec![Reason::NotAuthorized]) {
+        last = five.receive();
+    }
+    assert_eq!(last, Received::Disconnect(Reason::NotAuthorized));
+    assert_eq!(broker.stop().records, 0);
+}
+
+#[test]
+fn one_filter_is_refused_while_all_stays_allowed_but_for_what_may_not_be_read() {
+    let broker = TestBroker::start_with(rules, Level::Received, by_files);
+    let mut publisher = Client::connect(&broker, "p", Version::V5);
+    for (topic, payload) in [("secret/r", b"sr"), ("open/r", b"or")] {
+        let retained = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic,
+            packet_id: None,
+            payload,
+            properties: Properties::EMPTY,
+        };
+        send(&mut publisher, &Packet::Publish(retained));
+    }
+    publisher.ping();
+    assert_eq!(publisher.receive(), Received::Pingresp);
+    for (version, refused) in [
+        (Version::V31, Reason::UnspecifiedError),
+        (Version::V311, Reason::UnspecifiedError),
+        (Version::V5, Reason::NotAuthorized),
+    ] {
+        let mut client = Client::connect(&broker, "c", version);
+        for (id, filter) in [(1, "test/nosubscribe"), (2, "secret/#"), (3, "secret/+/x")] {
+            client.subscribe(filter, QoS::AtLeastOnce, id);
+            assert_eq!(client.receive(), Received::Suback(id, vec![refused]), "{filter}");
+        }
+        client.subscribe("#", QoS::AtLeastOnce, 4);
+        assert_eq!(client.receive(), Received::Suback(4, vec![Reason::GrantedQoS1]));
+        assert_eq!(client.receive(), Received::Publish(b"or".to_vec(), 0));
+        for topic in ["secret/a", "secret", "open/a"] {
+            publisher.publish(topic, topic.as_bytes(), QoS::AtMostOnce, 0);
+        }
+        assert_eq!(client.receive(), Received::Publish(b"open/a".to_vec(), 0));
+        client.expect_silence(QUIET);
+    }
+    broker.stop();
+}
+
+#[test]
+fn a_will_that_may_not_be_published_is_not() {
+    let broker = TestBroker::start_with(rules, Level::Received, by_files);
+    let mut watcher = Client::connect(&broker, "w", Version::V311);
+    watcher.subscribe("#", QoS::AtMostOnce, 1);
+    assert_eq!(watcher.receive(), Received::Suback(1, vec![Reason::Success]));
+    for (topic, id) in [("no/will", "a"), ("yes/will", "b")] {
+        let mut connect = connect(id, Version::V311, None, None);
+        connect.will = Some(Will {
+            topic,
+            payload: topic.as_bytes(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Properties::EMPTY,
+        });
+        // The end of a connection without DISCONNECT.
+        drop(join(&broker, &connect).expect("CONNACK").ok().unwrap());
+    }
+    assert_eq!(watcher.receive(), Received::Publish(b"yes/will".to_vec(), 0));
+    watcher.expect_silence(QUIET);
+    broker.stop();
+}
+
+#[test]
+fn rules_that_are_read_again_hold_at_once_for_who_is_connected() {
+    let acl = file("topic readwrite #\n");
+    let path = acl.path().to_owned();
+    let mut auth = None;
+    let broker = TestBroker::start_with(
+        |config| config.listeners[0].files.acl_file = Some(path.clone()),
+        Level::Received,
+        |config| {
+            let files = Arc::new(FileAuth::load(config, 1).unwrap());
+            auth = Some(files.clone());
+            files
+        },
+    );
+    let auth = auth.unwrap();
+    let mut client = Client::connect(&broker, "c", Version::V5);
+    client.subscribe("a/#", QoS::AtMostOnce, 1);
+    assert_eq!(client.receive(), Received::Suback(1, vec![Reason::Success]));
+    let mut try_it = |may_publish: bool, may_read: bool| {
+        client.publish("a/b", b"m", QoS::AtLeastOnce, 7);
+        let mut answers = vec![client.receive()];
+        if may_publish && may_read {
+            answers.push(client.receive());
+        }
+        let puback = match may_publish {
+            true => Reason::Success,
+            false => Reason::NotAuthorized,
+        };
+        assert!(answers.contains(&Received::Puback(7, puback)), "{answers:?}");
+        let came = answers.contains(&Received::Publish(b"m".to_vec(), 0));
+        assert_eq!(came, may_publish && may_read, "{answers:?}");
+        client.ping();
+        assert_eq!(client.receive(), Received::Pingresp);
+    };
+    try_it(true, true);
+    std::fs::write(&path, "topic deny a/b\ntopic readwrite #\n").unwrap();
+    assert_eq!(auth.reload(), []);
+    try_it(false, false);
+    std::fs::write(&path, "topic write a/b\ntopic read c\n").unwrap();
+    assert_eq!(auth.reload(), []);
+    try_it(true, false);
+    std::fs::write(&path, "topic wrote a/b\n").unwrap();
+    assert_eq!(auth.reload().len(), 1);
+    try_it(true, false);
+    std::fs::write(&path, "topic a/b\n").unwrap();
+    assert_eq!(auth.reload(), []);
+    try_it(true, true);
+    broker.stop();
+}
+
+#[test]
+fn what_waits_for_a_session_goes_by_the_rules_of_who_comes_back() {
+    let acl = file("user alice\ntopic #\nuser bob\ntopic read open/#\n");
+    let broker = TestBroker::start_with(
+        |config| config.listeners[0].files.acl_file = Some(acl.path().to_owned()),
+        Level::Received,
+        by_files,
+    );
+    let come = |username| {
+        let mut connect = connect("kept", Version::V311, Some(username), None);
+        connect.clean_start = false;
+        join(&broker, &connect).expect("CONNACK").ok().unwrap()
+    };
+    let mut alice = come("alice");
+    alice.subscribe("#", QoS::AtLeastOnce, 1);
+    assert_eq!(alice.receive(), Received::Suback(1, vec![Reason::GrantedQoS1]));
+    alice.disconnect(None);
+    let publisher = connect("p", Version::V311, Some("alice"), None);
+    let mut publisher = join(&broker, &publisher).expect("CONNACK").ok().unwrap();
+    for (id, topic) in [(1, "closed/a"), (2, "open/a"), (3, "closed/b")] {
+        publisher.publish(topic, topic.as_bytes(), QoS::AtLeastOnce, id);
+        assert_eq!(publisher.receive(), Received::Puback(id, Reason::Success));
+    }
+    let mut bob = come("bob");
+    assert!(bob.session_present);
+    assert!(matches!(bob.receive(), Received::Publish(payload, _) if payload == b"open/a"));
+    bob.expect_silence(QUIET);
+    broker.stop();
+}
