@@ -10,8 +10,11 @@ use std::task::{Context, Poll, Waker};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-// The broker's two files on WebSocket, with what they find beside them there.
+// The broker's two files on WebSocket, with what they name.
 
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/codec/mod.rs"]
+mod codec;
 #[path = "../../src/listener/upgrade.rs"]
 mod upgrade;
 

@@ -1,5 +1,6 @@
 //! MQTT's bytes in binary frames of WebSocket (MQTT section 6). Packets and frames know nothing of each other: what
-//! comes is one stream of bytes, wherever frames begin and end [MQTT-6.0.0-2].
+//! comes is one stream of bytes, wherever frames begin and end [MQTT-6.0.0-2]. What is sent has a frame for each packet:
+//! there are clients that wait for the socket while the next packet of a frame is with them already.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -14,11 +15,12 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::transport::{Transport, yield_to_others};
+use crate::codec::frame_len;
 
 /// What a connection's read buffer holds, and what is gathered before a write.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// Payload of the frames that are sent.
+/// Payload of the frames that are made at once; a longer packet has several.
 const FRAME_BYTES: usize = 16 * 1024;
 
 /// What may wait to be written: a frame of good-bye and what answers pings.
@@ -45,6 +47,8 @@ pub(crate) struct Framing {
     unread: Bytes,
     /// Bytes of the caller that stand in a frame which is not written whole yet.
     sending: usize,
+    /// Bytes of the packet of which the first ones stand in a frame already.
+    packet_left: usize,
 }
 
 impl Framing {
@@ -61,7 +65,31 @@ impl Framing {
             context: WebSocketContext::from_partially_read(read, Role::Server, Some(config)),
             unread: Bytes::new(),
             sending: 0,
+            packet_left: 0,
         }
+    }
+
+    /// Puts the packets in `bytes` into frames, until `most` bytes stand in some. What the socket does not take waits.
+    fn frame(&mut self, socket: &mut Polled<'_, '_>, bytes: &[u8], most: usize) -> tungstenite::Result<()> {
+        while let Some(rest) = bytes.get(self.sending..).filter(|rest| !rest.is_empty()) {
+            if self.sending >= most {
+                break;
+            }
+            let packet = match self.packet_left {
+                0 => frame_len(rest, usize::MAX).ok().flatten().unwrap_or(rest.len()),
+                left => left,
+            };
+            let piece = rest.get(..packet.min(FRAME_BYTES)).unwrap_or(rest);
+            self.packet_left = packet - piece.len();
+            self.sending += piece.len();
+            let frame = Message::Binary(Bytes::copy_from_slice(piece));
+            match self.context.write(socket, frame) {
+                // It stands in the buffer.
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -164,14 +192,11 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts `bytes` into a frame, and is done when the socket has taken all of it.
+    /// Puts `bytes` into frames, and is done when the socket has taken all of them.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let (mut socket, framing) = self.split(cx);
         if framing.sending == 0 {
-            let chunk = bytes.get(..bytes.len().min(FRAME_BYTES)).unwrap_or_default();
-            let frame = Message::Binary(Bytes::copy_from_slice(chunk));
-            let _ = done(framing.context.write(&mut socket, frame))?; // pending: it stands in the buffer
-            framing.sending = chunk.len();
+            let _ = done(framing.frame(&mut socket, bytes, FRAME_BYTES))?;
         }
         ready!(done(framing.context.flush(&mut socket)))?;
         Poll::Ready(Ok(std::mem::take(&mut framing.sending).min(bytes.len())))
@@ -197,10 +222,7 @@ impl WebSocket {
     pub fn say_last(&mut self, last: &[u8]) {
         let mut cx = Context::from_waker(Waker::noop());
         let (mut socket, framing) = self.split(&mut cx);
-        if let Some(rest) = last.get(framing.sending..).filter(|rest| !rest.is_empty()) {
-            let frame = Message::Binary(Bytes::copy_from_slice(rest));
-            let _ = framing.context.write(&mut socket, frame); // the peer may be gone: nothing is lost by that
-        }
+        let _ = framing.frame(&mut socket, last, usize::MAX); // the peer may be gone: nothing is lost by that
         let _ = framing.context.close(&mut socket, Some(good_bye()));
     }
 }

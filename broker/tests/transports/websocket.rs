@@ -170,6 +170,33 @@ fn packets_may_be_split_over_messages_and_frames_at_every_byte() {
     check(client, all.len());
 }
 
+/// Paho for C 1.3 waits for its socket while the rest of a frame is with it already.
+#[test]
+fn each_packet_comes_in_a_message_of_its_own() {
+    let node = node();
+    let mut publisher = Client::joined(&node, "pub");
+    for (id, size) in [(1, 10), (2, 3_000), (3, 40_000), (4, 10)] {
+        let mut retained = publish(&format!("own/{id}"), id, &vec![b'x'; size]);
+        retained[0] |= 1;
+        publisher.send(&retained);
+        assert_eq!(publisher.packet(), [0x40, 2, 0, id as u8]);
+    }
+    let mut client = Client::open(&node);
+    client.send(&[connect("sub"), subscribe("own/#"), vec![0xC0, 0, 0xC0, 0]].concat());
+    let mut whole = 0;
+    let mut part = Vec::new();
+    while whole < 8 {
+        let Message::Binary(bytes) = client.message().unwrap() else {
+            panic!("not of MQTT")
+        };
+        part.extend_from_slice(&bytes);
+        if take_packet(&mut part).is_some() {
+            assert!(part.is_empty(), "the next packet begins in the same message");
+            whole += 1;
+        }
+    }
+}
+
 #[test]
 fn large_messages_go_through_whole_and_in_order() {
     let node = node();
