@@ -247,6 +247,9 @@ impl State {
             }
             return;
         };
+        if message.origin.is_none() && slot.link.is_none() {
+            return; // a figure of `$SYS`, of no use later: it takes no room in the queue of who is away
+        }
         if !slot.may_read(&message.topic) {
             return self.deny_delivery(at, message, to.share.as_ref());
         }
