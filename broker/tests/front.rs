@@ -29,6 +29,8 @@ mod mount;
 mod parked;
 #[path = "front/rate.rs"]
 mod rate;
+#[path = "front/retained.rs"]
+mod retained;
 #[path = "front/shared.rs"]
 mod shared;
 #[path = "front/support.rs"]

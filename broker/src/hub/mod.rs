@@ -1,6 +1,9 @@
 //! Who gets what: subscriptions and retained messages of the whole node, shared by all workers. The only locks of this
 //! room are here, and a publisher takes none of them to find its subscribers.
 
+pub mod by_level;
+#[cfg(test)]
+mod figures;
 pub mod registry;
 pub mod retained;
 pub mod shared;
@@ -136,6 +139,12 @@ const MAX_SYSTEM: (usize, usize) = (10_000, 1 << 20);
 /// A subscription to be entered: filter, whose, how, and the load of its session if it is shared.
 pub type ToEnter<'a> = (&'a str, SubscriberId, SubscriptionOptions, Option<&'a Arc<Load>>);
 
+/// Topics that are looked at for one slice of retained messages.
+const LOOKS: usize = 512;
+
+/// Retained messages that are removed at a time.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
 /// Subscriptions and retained messages of the node.
 #[derive(Debug, Clone)]
 pub struct Hub {
@@ -245,7 +254,7 @@ impl Hub {
 
     /// Keeps `message` for later subscribers; an empty payload clears what was kept.
     pub fn retain(&self, message: Arc<Message>) -> Result<(), Full> {
-        self.lock_retained(&message.topic).set(message)
+        self.lock_retained(&message.topic).set(&message)
     }
 
     /// Keeps messages of an earlier run. Returns how many found no room, because a limit is lower now.
@@ -256,10 +265,23 @@ impl Hub {
             .count()
     }
 
-    /// Up to `limit` retained messages for a filter. The walk is outside the lock.
-    pub fn retained(&self, filter: &str, limit: usize) -> Vec<Arc<Message>> {
-        let retained = self.lock_retained(filter).clone();
-        retained.matching(filter, limit)
+    /// Appends up to `most` retained messages for a filter, from behind the topic `after` on. Returns behind which topic to
+    /// go on, `None` at the end. Publishers of retained messages wait for no more than this slice.
+    pub fn retained(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+        most: usize,
+        into: &mut Vec<Arc<Message>>,
+    ) -> Option<Box<str>> {
+        self.lock_retained(filter).slice(filter, after, most, LOOKS, into)
+    }
+
+    /// Removes retained messages whose time has passed, some at a time.
+    pub fn expire_retained(&self, now_ms: u64) {
+        for place in ["", "$SYS"] {
+            self.lock_retained(place).expire(now_ms, EXPIRED_AT_ONCE);
+        }
     }
 
     /// Retained messages of the clients, in number and bytes: without those under `$SYS`.

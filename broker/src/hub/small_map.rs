@@ -145,12 +145,4 @@ impl<K: Hash + Eq + Clone, V: Clone> SmallMap<K, V> {
             SmallMap::Large(tree) => tree.iter().for_each(|(k, v)| each(k, v)),
         }
     }
-
-    /// Calls `each` for the entries until it returns false; returns whether it came to the end.
-    pub fn all(&self, mut each: impl FnMut(&K, &V) -> bool) -> bool {
-        match self {
-            SmallMap::Small(entries) => entries.iter().all(|(k, v)| each(k, v)),
-            SmallMap::Large(tree) => tree.iter().all(|(k, v)| each(k, v)),
-        }
-    }
 }

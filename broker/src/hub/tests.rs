@@ -113,7 +113,7 @@ proptest! {
         let mut plain = BTreeMap::new();
         for (number, (name, set)) in changes.into_iter().enumerate() {
             let payload = if set { number.to_string() } else { String::new() };
-            tree.set(message(&name, &payload)).unwrap();
+            tree.set(&message(&name, &payload)).unwrap();
             match set {
                 true => drop(plain.insert(name, payload)),
                 false => drop(plain.remove(&name)),
@@ -123,12 +123,92 @@ proptest! {
         let cost: usize = plain.iter().map(|(name, payload)| message(name, payload).cost()).sum();
         prop_assert_eq!(tree.bytes(), cost);
         for filter in filters {
-            let found: BTreeSet<String> = tree.matching(&filter, usize::MAX).iter().map(|m| m.topic.to_string()).collect();
             let expected: BTreeSet<String> = plain.keys().filter(|name| topic::matches(&filter, name)).cloned().collect();
-            prop_assert_eq!(&found, &expected, "{}", filter);
-            prop_assert_eq!(tree.matching(&filter, 2).len(), expected.len().min(2));
+            for (most, looks) in [(usize::MAX, usize::MAX), (1, usize::MAX), (3, 2), (usize::MAX, 1)] {
+                let found = walk(&tree, &filter, most, looks);
+                prop_assert_eq!(found.len(), expected.len(), "{}: each once", filter);
+                prop_assert_eq!(&found.into_iter().collect::<BTreeSet<_>>(), &expected, "{}", filter);
+            }
         }
     }
+}
+
+/// All that `filter` takes, in slices.
+fn walk(tree: &Retained, filter: &str, most: usize, looks: usize) -> Vec<String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let before = found.len();
+        after = tree.slice(filter, after.as_deref(), most, looks, &mut found);
+        assert!(found.len() - before <= most);
+        if after.is_none() {
+            return found.iter().map(|message| message.topic.to_string()).collect();
+        }
+    }
+}
+
+#[test]
+fn a_filter_looks_at_little_more_than_what_it_takes() {
+    let mut tree = Retained::new(usize::MAX, usize::MAX);
+    for device in 0..1_000 {
+        for part in 0..20 {
+            tree.set(&message(&format!("site/d{device:04}/part{part:02}/value"), "1"))
+                .unwrap();
+        }
+    }
+    let mut found = Vec::new();
+    // Two looks for each device: where its wanted part is, and behind that.
+    assert_eq!(
+        tree.slice("site/+/part07/value", None, usize::MAX, 3_010, &mut found),
+        None
+    );
+    assert_eq!(found.len(), 1_000);
+    found.clear();
+    assert_eq!(tree.slice("+/none/#", None, usize::MAX, 5, &mut found), None);
+    assert_eq!(tree.slice("site/d0500/#", None, usize::MAX, 25, &mut found), None);
+    assert_eq!(found.len(), 20);
+}
+
+#[test]
+fn a_retained_message_is_read_as_it_was_set_and_goes_when_its_time_has_passed() {
+    let mut tree = Retained::new(10, 10_000);
+    let whole = Message {
+        topic: "a/b".into(),
+        payload: (*b"payload").into(),
+        properties: Some((*b"\x01\x01").into()),
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        publisher: Some(who(7)),
+        expires_at_ms: Some(5_000),
+        origin: Some(crate::record::Origin {
+            epoch: 1 << 40,
+            worker: 3,
+            number: 1 << 33,
+            index: 9,
+        }),
+    };
+    tree.set(&whole).unwrap();
+    assert_eq!(tree.get("a/b"), Some(whole.clone()));
+    let plain = message("a", "x");
+    tree.set(&plain).unwrap();
+    assert_eq!(tree.get("a").as_ref(), Some(&*plain));
+    tree.set(&Message {
+        expires_at_ms: Some(9_000),
+        ..whole.clone()
+    })
+    .unwrap();
+    tree.set(&Message {
+        topic: "c".into(),
+        ..whole.clone()
+    })
+    .unwrap();
+    assert_eq!(tree.expire(4_999, 10), 0);
+    assert_eq!(tree.expire(5_000, 10), 1);
+    assert!(
+        tree.get("c").is_none() && tree.get("a/b").is_some(),
+        "it was set anew"
+    );
+    assert_eq!(tree.expire(u64::MAX, 10), 1);
+    assert_eq!((tree.len(), tree.bytes()), (1, plain.cost()));
 }
 
 #[test]
@@ -197,17 +277,17 @@ fn many_subscribers_of_one_filter() {
 #[test]
 fn retained_messages_are_bounded() {
     let mut tree = Retained::new(2, 1_000);
-    tree.set(message("a", "1")).unwrap();
-    tree.set(message("b", "1")).unwrap();
-    assert_eq!(tree.set(message("c", "1")), Err(Full));
-    tree.set(message("a", "2")).unwrap();
+    tree.set(&message("a", "1")).unwrap();
+    tree.set(&message("b", "1")).unwrap();
+    assert_eq!(tree.set(&message("c", "1")), Err(Full));
+    tree.set(&message("a", "2")).unwrap();
     assert_eq!(tree.get("a").unwrap().payload[..], *b"2");
-    assert_eq!(tree.set(message("a", &"x".repeat(2_000))), Err(Full));
+    assert_eq!(tree.set(&message("a", &"x".repeat(2_000))), Err(Full));
     assert!(
         tree.get("a").is_none(),
         "what is not current any more is not kept"
     );
-    tree.set(message("b", "")).unwrap();
+    tree.set(&message("b", "")).unwrap();
     assert_eq!((tree.len(), tree.bytes()), (0, 0));
 }
 

@@ -157,6 +157,14 @@ impl Session {
         self.outbound.bytes()
     }
 
+    /// Messages that may come to wait besides, as far as their number goes; none while half of the bytes are in use.
+    pub fn room(&self) -> usize {
+        if self.outbound.bytes() > self.limits.max_queued_bytes as usize / 2 {
+            return 0;
+        }
+        (self.limits.max_queued_messages as usize).saturating_sub(self.outbound.len())
+    }
+
     /// Messages on their way to the client that are not acknowledged.
     pub fn inflight(&self) -> usize {
         self.inflight.as_ref().map_or(0, |inflight| inflight.len())

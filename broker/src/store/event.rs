@@ -44,6 +44,12 @@ pub enum StoreEvent {
         /// The id that is free.
         packet_id: u16,
     },
+    /// All that was retained for its subscriptions was sent: what is in its queue for that and was not sent was replaced
+    /// before its turn came.
+    Walked {
+        /// Whose session.
+        client: Arc<str>,
+    },
     /// The message is of no concern any more: acknowledged, refused by the client, expired, too large for it, or dropped
     /// because its queue was full.
     Done {
@@ -64,6 +70,7 @@ impl StoreEvent {
             | Self::Claimed { client, .. }
             | Self::Received { client, .. }
             | Self::Completed { client, .. }
+            | Self::Walked { client }
             | Self::Done { client, .. } => client,
         }
     }

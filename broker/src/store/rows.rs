@@ -231,15 +231,19 @@ pub(super) fn read_queued(row: &[u8]) -> Option<QueuedRow> {
     })
 }
 
+/// When a publish is of no use any more, milliseconds since 1970; 0: never.
+pub(super) fn expires_ms(record: &PublishRecord<'_>) -> u64 {
+    let properties = Properties::from_checked(record.properties.unwrap_or_default());
+    let until = |s: u32| record.arrival_ms.saturating_add(u64::from(s) * 1_000).max(1);
+    properties.message_expiry_s().map_or(0, until)
+}
+
 const MESSAGE_TOPIC: usize = 22 + 1 + 8 + 2 + 4;
 
 /// The row of a message.
 pub(super) fn message(record: &PublishRecord<'_>, origin: Origin) -> Box<[u8]> {
     let properties = record.properties.unwrap_or_default();
-    let expiry_s = Properties::from_checked(properties).message_expiry_s();
-    let expires_ms = expiry_s.map_or(0, |s| {
-        record.arrival_ms.saturating_add(u64::from(s) * 1_000).max(1)
-    });
+    let expires_ms = expires_ms(record);
     let mut row = Vec::with_capacity(MESSAGE_TOPIC + cost(record) - MESSAGE_OVERHEAD_BYTES);
     row.extend_from_slice(&origin.epoch.to_le_bytes());
     row.extend_from_slice(&origin.worker.to_le_bytes());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::db::{CommitError, Db};
 use super::event::{StoreEvent, TakeEvents};
@@ -290,6 +290,10 @@ impl Keeper {
         let mut waiting = self.outside.events.lock().unwrap_or_else(|e| e.into_inner());
         let events = std::mem::take(&mut *waiting);
         drop(waiting);
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.projection.expire_retained(now_ms);
         let end = self.log.status().durable_sequence; // all that the events may refer to stands below
         for event in events {
             self.projection.event(event, end);

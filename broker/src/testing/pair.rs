@@ -266,6 +266,7 @@ impl Pair {
             StoreEvent::Received {
                 origin, packet_id, ..
             } => format!("received {} #{packet_id}", origin.number),
+            StoreEvent::Walked { .. } => "walked".to_owned(),
             StoreEvent::Completed { packet_id, .. } => format!("completed #{packet_id}"),
             StoreEvent::Done {
                 client,

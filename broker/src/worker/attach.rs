@@ -66,6 +66,7 @@ impl State {
             slot.note_load();
         }
         self.registry.attached(at.slot);
+        self.go_on_walking(at);
         self.metrics.connections.increment(1.0);
         self.counts.connected.add(1);
         self.arm(at);

@@ -16,6 +16,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod walk;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -324,6 +325,9 @@ impl Worker {
                 self.with(|state| {
                     state.fire_timers();
                     state.look_at_restored();
+                    if self.id == 0 {
+                        state.shared.hub.expire_retained(state.now_ms);
+                    }
                     state.wake_paused();
                     state.wake_slowed();
                     state.observe();
@@ -340,6 +344,9 @@ impl Worker {
                 self.flush_armed.set(false);
             }
             self.take_reports();
+            if self.with(State::feed_walks) {
+                self.slot.waker.wake(); // the next slices come after all that is ready now
+            }
             self.take_mail()
         })
         .await;

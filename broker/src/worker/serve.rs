@@ -116,6 +116,7 @@ impl State {
                 .publishes_dropped
                 .add(u64::from(drops.too_large) + u64::from(drops.expired));
             self.take_events(at);
+            self.go_on_walking(at);
         }
     }
 

@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::mailbox::Delivery;
 use super::restore::Since;
 use super::timers::Timers;
+use super::walk::Walks;
 use crate::bus::{BusSender, ChunkBuilder, Report};
 use crate::classify::{Class, Publisher};
 use crate::codec::Reason;
@@ -69,6 +70,8 @@ pub(super) struct Slot {
     pub share: Option<Box<Share>>,
     /// How busy it is, for those who choose a member of a group that it is in.
     pub load: Option<Arc<Load>>,
+    /// Retained messages that are on their way to it.
+    pub walks: Option<Box<Walks>>,
 }
 
 /// The session's way to its connection's task.
@@ -100,6 +103,8 @@ pub(crate) struct State {
     pub(super) settled: Vec<Owed>,
     pub(super) reports: Vec<Report>,
     pub(super) matches: Vec<Match>,
+    /// Sessions that have room for more of what is retained for them.
+    pub(super) walking: VecDeque<SessionRef>,
     pub(super) outbox: Vec<Vec<Delivery>>,
     pub(super) timers: Timers,
     /// Connections that were too fast, by when they are read on.
@@ -152,6 +157,7 @@ impl State {
             settled: Vec::new(),
             reports: Vec::new(),
             matches: Vec::new(),
+            walking: VecDeque::new(),
             outbox: (0..workers).map(|_| Vec::new()).collect(),
             timers: Timers::default(),
             slowed: Timers::default(),
@@ -293,6 +299,7 @@ impl Slot {
             stored: false,
             share: None,
             load: None,
+            walks: None,
         }
     }
 

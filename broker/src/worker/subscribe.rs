@@ -78,9 +78,7 @@ impl State {
 
     fn send_retained(&mut self, at: SessionRef, entered: &Entered<'_>) {
         let to = entered.options.as_match(self.subscriber(at));
-        for message in self.shared.hub.retained(&entered.filter, usize::MAX) {
-            self.deliver(&message, &to, true); // what the session's queue does not hold is dropped and counted
-        }
+        self.walk_retained(at, &entered.filter, to);
     }
 
     /// UNSUBSCRIBE (section 3.10.4).
@@ -92,6 +90,9 @@ impl State {
             let Some(slot) = self.slot(at) else { return };
             let filter = slot.session.mounted(filter);
             slot.session.forget_subscription(&filter);
+            if let Some(walks) = &mut slot.walks {
+                walks.forget(&filter);
+            }
             let generation = self.shared.hub.unsubscribe(&filter, who);
             reasons.push(match generation {
                 Some(_) => Reason::Success,

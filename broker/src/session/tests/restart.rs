@@ -209,6 +209,7 @@ impl Store {
                 self.done.insert(origin.number as u32);
                 self.releasing.push(*packet_id);
             }
+            StoreEvent::Walked { .. } => {}
             StoreEvent::Completed { packet_id, .. } => self.releasing.retain(|id| id != packet_id),
             StoreEvent::Done { origin, .. } => drop(self.done.insert(origin.number as u32)),
         }

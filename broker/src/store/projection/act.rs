@@ -1,7 +1,7 @@
 //! What workers say of messages that are on their way to clients.
 
 use super::Projection;
-use super::session::{Number, Saved};
+use super::session::{Number, Queued, Saved};
 use crate::record::Origin;
 use crate::store::event::StoreEvent;
 
@@ -37,6 +37,7 @@ impl Projection {
                 packet_id,
                 ..
             } => self.claimed(number, &group, origin, packet_id),
+            StoreEvent::Walked { .. } => self.walked(number),
             StoreEvent::Received {
                 origin, packet_id, ..
             } => {
@@ -57,6 +58,26 @@ impl Projection {
             StoreEvent::Done {
                 origin, packet_id, ..
             } => self.done(number, origin, packet_id),
+        }
+    }
+
+    /// What was retained for the session and is not sent by now never will be.
+    fn walked(&mut self, number: Number) {
+        let Some(session) = self.session(number) else {
+            return;
+        };
+        let of_walk = |queued: &&Queued| queued.matched == 0 && queued.retain && queued.packet_id.is_none();
+        let left: Vec<u64> = session
+            .queue
+            .iter()
+            .filter(of_walk)
+            .map(|queued| queued.order)
+            .collect();
+        for order in left {
+            let session = self.session(number);
+            if let Some(at) = session.and_then(|s| s.position(|queued| queued.order == order)) {
+                self.take_out(number, at);
+            }
         }
     }
 

@@ -51,6 +51,7 @@ impl HeldEvents {
             | StoreEvent::Claimed { origin, .. }
             | StoreEvent::Received { origin, .. }
             | StoreEvent::Done { origin, .. } => self.ahead(origin).or(behind.map(|end| (LOG, end))),
+            StoreEvent::Walked { .. } => behind.map(|end| (LOG, end)),
             StoreEvent::Completed { client, packet_id } => match self.received.is_empty() {
                 true => None,
                 false => self.received.get(&(client.clone(), *packet_id)).copied(),

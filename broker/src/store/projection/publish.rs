@@ -9,6 +9,9 @@ use crate::session::fingerprint;
 use crate::store::kept::TakenId;
 use crate::store::rows;
 
+/// Retained messages that are forgotten at a time.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
 impl Projection {
     pub(super) fn publish(&mut self, record: &PublishRecord<'_>, at: At) {
         if record.qos == QoS::ExactlyOnce && record.packet_id != 0 {
@@ -149,6 +152,15 @@ impl Projection {
         }
         let number = self.message_of(record, at, message);
         self.messages.refer(number);
-        self.retained.set(record.topic, number, record.qos, cost);
+        let expires_ms = rows::expires_ms(record);
+        self.retained
+            .set(record.topic, number, record.qos, cost, expires_ms);
+    }
+
+    /// Forgets some of the retained messages whose time has passed, milliseconds since 1970.
+    pub fn expire_retained(&mut self, now_ms: u64) {
+        for message in self.retained.expire(now_ms, EXPIRED_AT_ONCE) {
+            self.messages.release(message);
+        }
     }
 }

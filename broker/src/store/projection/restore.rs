@@ -160,8 +160,12 @@ impl Loading {
     pub fn retained(&mut self, topic: &str, message: u64) -> Result<(), BadRow> {
         let shared = self.projection.messages.get(message).ok_or(BadRow("retained"))?;
         let (qos, cost) = (shared.qos, shared.cost);
+        let expires = self.messages.get(&message).and_then(|known| known.expires_at_ms);
+        let expires_ms = expires.map_or(0, |at_ms| (self.now_ms + at_ms).max(1));
         self.projection.messages.refer(message);
-        self.projection.retained.load(topic, message, qos, cost);
+        self.projection
+            .retained
+            .load(topic, message, qos, cost, expires_ms);
         Ok(())
     }
 
@@ -206,7 +210,9 @@ impl Loading {
             }
         }
         let retained = self.projection.retained.iter();
-        let retained = retained.filter_map(|(_, number)| self.messages.get(&number).cloned());
+        let retained = retained
+            .filter_map(|(_, number)| self.messages.get(&number).cloned())
+            .filter(|message| !message.is_expired(0));
         let sessions = self.projection.sessions.iter().map(|(_, session)| session);
         let (groups, sessions): (Vec<_>, Vec<_>) = sessions.partition(|session| session.is_group());
         let restored = Restored {

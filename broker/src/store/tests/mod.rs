@@ -9,6 +9,8 @@
 mod figures;
 mod file;
 mod model;
+mod model_groups;
 mod random;
+mod retained;
 mod script;
 mod tables;

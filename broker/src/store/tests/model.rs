@@ -1,7 +1,8 @@
 //! What the store should know, in the plainest way: vectors that are walked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::model_groups::{ModelGroup, first_of};
 use crate::codec::{QoS, topic};
 use crate::hub::SubscriptionOptions;
 use crate::record::{Change, Origin, PublishRecord, Record, SessionRecord};
@@ -24,12 +25,6 @@ pub struct ModelQueued {
     pub full: (QoS, bool),
     /// The group it was sent for.
     pub group: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-struct ModelGroup {
-    from: u64,
-    queue: Vec<ModelQueued>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -58,8 +53,8 @@ pub struct Model {
     pub sessions: BTreeMap<String, ModelSession>,
     retained: BTreeMap<String, ModelRetained>,
     /// By their whole filters.
-    groups: BTreeMap<String, ModelGroup>,
-    bounds: Bounds,
+    pub groups: BTreeMap<String, ModelGroup>,
+    pub bounds: Bounds,
     /// Worker and number of the chunks that are applied, of this epoch.
     applied: Vec<(u16, u64)>,
     /// With the chunk that each waits for, or where the log must be read to.
@@ -88,6 +83,9 @@ impl Model {
         self.epoch = epoch;
         self.applied.clear();
         self.waiting.clear();
+        for session in self.sessions.values_mut() {
+            session.queue.iter_mut().for_each(|queued| queued.matched = 0); // is not in the file
+        }
     }
 
     pub fn apply(&mut self, entry: &Entry) {
@@ -168,104 +166,6 @@ impl Model {
                 };
                 self.retained.insert(record.topic.to_owned(), kept);
             }
-        }
-    }
-
-    fn publish_to_groups(&mut self, record: &PublishRecord<'_>, generation: u64, origin: Origin) {
-        for (filter, group) in &mut self.groups {
-            let plain = topic::split_share(filter).unwrap().1;
-            let members = self.sessions.values().filter(|session| session.keeps(filter));
-            if record.qos > QoS::AtMostOnce
-                && group.from <= generation
-                && topic::matches(plain, record.topic)
-                && group.queue.len() < self.bounds.max_queued * members.count()
-            {
-                group.queue.push(ModelQueued {
-                    origin,
-                    topic: record.topic.to_owned(),
-                    qos: record.qos,
-                    retain: record.retain,
-                    ids: Vec::new(),
-                    packet_id: None,
-                    matched: generation,
-                    full: (record.qos, record.retain),
-                    group: None,
-                });
-            }
-        }
-    }
-
-    /// Groups end with their last member that keeps; new ones begin.
-    fn look_at_groups(&mut self, generation: u64) {
-        let kept: BTreeSet<&String> = self
-            .sessions
-            .values()
-            .flat_map(|session| session.subscriptions.iter().map(move |held| (session, &held.0)))
-            .filter(|(session, filter)| topic::split_share(filter).is_some() && session.keeps(filter))
-            .map(|(_, filter)| filter)
-            .collect();
-        self.groups.retain(|filter, _| kept.contains(filter));
-        for filter in kept {
-            self.groups.entry(filter.clone()).or_insert(ModelGroup {
-                from: generation,
-                queue: Vec::new(),
-            });
-        }
-    }
-
-    fn reset(&mut self, client: &str) {
-        let gone = self.sessions.remove(client).unwrap();
-        self.look_at_groups(0);
-        for queued in gone.queue {
-            let Some(filter) = queued.group.filter(|_| queued.qos == QoS::AtLeastOnce) else {
-                continue;
-            };
-            let members = self.sessions.values().filter(|session| session.keeps(&filter));
-            let most = self.bounds.max_queued * members.count();
-            if let Some(group) = self
-                .groups
-                .get_mut(&filter)
-                .filter(|group| group.queue.len() < most)
-            {
-                group.queue.push(ModelQueued {
-                    qos: queued.full.0,
-                    ids: Vec::new(),
-                    packet_id: None,
-                    group: None,
-                    matched: 0,
-                    ..queued
-                });
-            }
-        }
-    }
-
-    fn claim(&mut self, client: &str, group: &str, origin: Origin, packet_id: u16) {
-        let filter = &group[1..];
-        let queue = self.groups.get_mut(filter).map(|group| &mut group.queue);
-        let at = queue.as_ref().and_then(|queue| first_of(queue, origin));
-        let session = self.sessions.get_mut(client).unwrap();
-        let (Some(queue), Some(at)) = (queue, at) else {
-            if let Some(at) = session.find(origin, Some(packet_id)) {
-                session.queue[at].packet_id = Some(packet_id);
-            }
-            return;
-        };
-        let taken = queue.remove(at);
-        let held = session.subscriptions.iter().find(|held| held.0 == filter);
-        let options = held.map(|held| held.1);
-        if session.queue.len() < self.bounds.max_queued {
-            session.queue.push(ModelQueued {
-                qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
-                retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
-                ids: options
-                    .and_then(|options| options.subscription_id)
-                    .into_iter()
-                    .collect(),
-                packet_id: Some(packet_id),
-                group: Some(filter.to_owned()),
-                matched: 0,
-                ..taken
-            });
         }
     }
 
@@ -377,6 +277,7 @@ impl Model {
                 let behind = (self.read < end).then_some((u16::MAX, end));
                 ahead.then_some((origin.worker, origin.number)).or(behind)
             }
+            StoreEvent::Walked { .. } => (self.read < end).then_some((u16::MAX, end)),
             StoreEvent::Completed { client, packet_id } => self.waiting.iter().rev().find_map(|(key, other)| {
                 matches!(other, StoreEvent::Received { client: c, packet_id: p, .. } if c == client && p == packet_id)
                     .then_some(*key)
@@ -413,6 +314,9 @@ impl Model {
         };
         match event {
             StoreEvent::Claimed { .. } => {}
+            StoreEvent::Walked { .. } => session
+                .queue
+                .retain(|queued| queued.packet_id.is_some() || queued.matched > 0 || !queued.retain),
             StoreEvent::Sent {
                 origin, packet_id, ..
             } => {
@@ -507,17 +411,7 @@ impl Model {
     }
 }
 
-fn first_of(queue: &[ModelQueued], origin: Origin) -> Option<usize> {
-    queue.iter().position(|queued| queued.origin == origin)
-}
-
 impl ModelSession {
-    /// Whether it is a member of a group for more than QoS 0.
-    fn keeps(&self, filter: &str) -> bool {
-        let mut held = self.subscriptions.iter();
-        held.any(|held| held.0 == filter && held.1.qos > QoS::AtMostOnce)
-    }
-
     /// What was sent under that id, before what was not.
     fn find_done(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
         let sent = |queued: &ModelQueued| queued.origin == origin && queued.packet_id == packet_id;
@@ -531,7 +425,7 @@ impl ModelSession {
     }
 
     /// The entry itself, or one of that origin that was not sent, looked for from both ends.
-    fn find(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
+    pub fn find(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
         let len = self.queue.len();
         let both_ends = || (0..len).flat_map(move |at| [at, len - 1 - at]);
         let of = |at: &usize| self.queue[*at].origin == origin;

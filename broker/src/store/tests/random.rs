@@ -356,6 +356,7 @@ impl Run {
                 origin,
                 packet_id: Some(packet_id),
             },
+            8 => StoreEvent::Walked { client },
             _ => StoreEvent::Done {
                 client,
                 origin,

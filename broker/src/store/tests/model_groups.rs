@@ -1,0 +1,125 @@
+//! Groups of shared subscriptions in the model: what is theirs until a member was sent it.
+
+use std::collections::BTreeSet;
+
+use super::model::{Model, ModelQueued, ModelSession};
+use crate::codec::{QoS, topic};
+use crate::record::{Origin, PublishRecord};
+
+#[derive(Debug, Clone)]
+pub struct ModelGroup {
+    pub from: u64,
+    pub queue: Vec<ModelQueued>,
+}
+
+pub fn first_of(queue: &[ModelQueued], origin: Origin) -> Option<usize> {
+    queue.iter().position(|queued| queued.origin == origin)
+}
+
+impl ModelSession {
+    /// Whether it is a member of a group for more than QoS 0.
+    pub fn keeps(&self, filter: &str) -> bool {
+        let mut held = self.subscriptions.iter();
+        held.any(|held| held.0 == filter && held.1.qos > QoS::AtMostOnce)
+    }
+}
+
+impl Model {
+    pub fn publish_to_groups(&mut self, record: &PublishRecord<'_>, generation: u64, origin: Origin) {
+        for (filter, group) in &mut self.groups {
+            let plain = topic::split_share(filter).unwrap().1;
+            let members = self.sessions.values().filter(|session| session.keeps(filter));
+            if record.qos > QoS::AtMostOnce
+                && group.from <= generation
+                && topic::matches(plain, record.topic)
+                && group.queue.len() < self.bounds.max_queued * members.count()
+            {
+                group.queue.push(ModelQueued {
+                    origin,
+                    topic: record.topic.to_owned(),
+                    qos: record.qos,
+                    retain: record.retain,
+                    ids: Vec::new(),
+                    packet_id: None,
+                    matched: generation,
+                    full: (record.qos, record.retain),
+                    group: None,
+                });
+            }
+        }
+    }
+
+    /// Groups end with their last member that keeps; new ones begin.
+    pub fn look_at_groups(&mut self, generation: u64) {
+        let kept: BTreeSet<&String> = self
+            .sessions
+            .values()
+            .flat_map(|session| session.subscriptions.iter().map(move |held| (session, &held.0)))
+            .filter(|(session, filter)| topic::split_share(filter).is_some() && session.keeps(filter))
+            .map(|(_, filter)| filter)
+            .collect();
+        self.groups.retain(|filter, _| kept.contains(filter));
+        for filter in kept {
+            self.groups.entry(filter.clone()).or_insert(ModelGroup {
+                from: generation,
+                queue: Vec::new(),
+            });
+        }
+    }
+
+    pub fn reset(&mut self, client: &str) {
+        let gone = self.sessions.remove(client).unwrap();
+        self.look_at_groups(0);
+        for queued in gone.queue {
+            let Some(filter) = queued.group.filter(|_| queued.qos == QoS::AtLeastOnce) else {
+                continue;
+            };
+            let members = self.sessions.values().filter(|session| session.keeps(&filter));
+            let most = self.bounds.max_queued * members.count();
+            if let Some(group) = self
+                .groups
+                .get_mut(&filter)
+                .filter(|group| group.queue.len() < most)
+            {
+                group.queue.push(ModelQueued {
+                    qos: queued.full.0,
+                    ids: Vec::new(),
+                    packet_id: None,
+                    group: None,
+                    matched: 0,
+                    ..queued
+                });
+            }
+        }
+    }
+
+    pub fn claim(&mut self, client: &str, group: &str, origin: Origin, packet_id: u16) {
+        let filter = &group[1..];
+        let queue = self.groups.get_mut(filter).map(|group| &mut group.queue);
+        let at = queue.as_ref().and_then(|queue| first_of(queue, origin));
+        let session = self.sessions.get_mut(client).unwrap();
+        let (Some(queue), Some(at)) = (queue, at) else {
+            if let Some(at) = session.find(origin, Some(packet_id)) {
+                session.queue[at].packet_id = Some(packet_id);
+            }
+            return;
+        };
+        let taken = queue.remove(at);
+        let held = session.subscriptions.iter().find(|held| held.0 == filter);
+        let options = held.map(|held| held.1);
+        if session.queue.len() < self.bounds.max_queued {
+            session.queue.push(ModelQueued {
+                qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
+                retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
+                ids: options
+                    .and_then(|options| options.subscription_id)
+                    .into_iter()
+                    .collect(),
+                packet_id: Some(packet_id),
+                group: Some(filter.to_owned()),
+                matched: 0,
+                ..taken
+            });
+        }
+    }
+}
