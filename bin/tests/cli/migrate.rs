@@ -42,7 +42,21 @@ fn the_configuration_goes_to_the_output_and_what_to_know_to_standard_error() {
         std::fs::read_to_string(dir.0.path().join("forebay.toml")).unwrap(),
         shown.out
     );
+    // It names the files of users and rules as they are: where they are missing, the check says so.
     let checked = dir.run(&["check", "-c", "forebay.toml"]);
+    assert_eq!(checked.code, 64);
+    assert!(
+        checked.err.contains("/etc/mosquitto/passwd: can't be read"),
+        "{}",
+        checked.err
+    );
+    let mut here = shown.out.clone();
+    for name in ["passwd", "acl"] {
+        std::fs::write(dir.0.path().join(name), "").unwrap();
+        here = here.replace(&format!("/etc/mosquitto/{name}"), name);
+    }
+    std::fs::write(dir.0.path().join("here.toml"), here).unwrap();
+    let checked = dir.run(&["check", "-c", "here.toml"]);
     assert_eq!(checked.code, 0, "{}", checked.err);
     assert!(
         checked.out.contains("data directory /srv/mosquitto/"),
