@@ -189,7 +189,7 @@ fn compare(other: Other, known: &[Known], leave_out: fn(&Case) -> bool) {
 
 #[test]
 fn rmqtt_codec_reads_the_same_packets() {
-    let known: [Known; 10] = [
+    let known: [Known; 11] = [
         (
             "V31 connack with a byte of 0xff",
             "3.1 section 3.2 does not use the first byte",
@@ -203,6 +203,10 @@ fn rmqtt_codec_reads_the_same_packets() {
             "Mosquitto's bit 0x80 of the level is no part of the specifications",
         ),
         ("V31 pubrel with DUP", "3.1 section 3.6 has DUP in PUBREL"),
+        (
+            "V31 connect with header flag",
+            "3.1 section 3.1 does not use these bits",
+        ),
         ("V31 connect with flags", "3.1 section 3.1 disregards these bits"),
         (
             "V31 connect whose user name is missing",

@@ -1,6 +1,6 @@
 //! CONNECT (section 3.1): the packet that names the version, with rules that differ in each.
 
-use super::cursor::Cursor;
+use super::cursor::{self, Cursor};
 use super::packet::{Connect, QoS, Version, Will};
 use super::property::Place;
 use super::reason::{DecodeError, Reason};
@@ -51,7 +51,14 @@ pub(super) fn decode_connect<'a>(body: &mut Cursor<'a>) -> Result<Connect<'a>, D
     let flags = check_flags(version, body.u8()?)?;
     let keep_alive_s = body.u16()?;
     let properties = decode::properties(version, body, Place::Connect)?;
-    let client_id = body.text()?;
+    let client_id = cursor::name(body.binary()?).map_err(|fault| match version {
+        // What is no string can be no client identifier [MQTT-3.1.3-4] [MQTT-3.1.3-8].
+        Version::V5 => DecodeError {
+            reason: Reason::ClientIdentifierNotValid,
+            ..fault
+        },
+        _ => fault,
+    })?;
     let will = if flags & WILL == 0 {
         None
     } else {
@@ -62,7 +69,7 @@ pub(super) fn decode_connect<'a>(body: &mut Cursor<'a>) -> Result<Connect<'a>, D
     let username = if flags & USERNAME == 0 || ended(body) {
         None
     } else {
-        Some(body.text()?)
+        Some(body.name()?)
     };
     let password = if flags & PASSWORD == 0 || ended(body) {
         None

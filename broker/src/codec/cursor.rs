@@ -67,6 +67,11 @@ impl<'a> Cursor<'a> {
         self.take(usize::from(len))
     }
 
+    /// A UTF-8 encoded string that names something: without control characters.
+    pub(super) fn name(&mut self) -> Result<&'a str, DecodeError> {
+        name(self.binary()?)
+    }
+
     /// A UTF-8 encoded string (section 1.5.4).
     #[inline]
     pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
@@ -110,18 +115,59 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string is not UTF-8 [MQTT-1.5.4-1]"))
 }
 
+/// Checks a string as [`text`] does, and that it holds nothing that a name should not (section 1.5.4: a receiver may
+/// take it for malformed, and Mosquitto does).
+pub(super) fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
+    let name = text(bytes)?;
+    if holds_control(name) {
+        return Err(CONTROL);
+    }
+    Ok(name)
+}
+
+pub(super) const CONTROL: DecodeError =
+    DecodeError::malformed("a name holds a control character or a non-character (section 1.5.4)");
+
+/// Whether there are control characters in it, U+0000 included, or code points that are no characters.
+pub(super) fn holds_control(name: &str) -> bool {
+    let is_character = |c: char| {
+        !matches!(u32::from(c) & 0xFFFF, 0xFFFE | 0xFFFF) && !('\u{FDD0}'..='\u{FDEF}').contains(&c)
+    };
+    !is_plain(name.as_bytes()) && name.chars().any(|c| c.is_control() || !is_character(c))
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const TOPS: u64 = ONES << 7;
+
+/// The top bit of the lowest place whose byte is `byte`, and maybe of places above it.
+#[inline]
+fn places_of(word: u64, byte: u8) -> u64 {
+    let zero = word ^ (ONES * u64::from(byte));
+    zero.wrapping_sub(ONES) & !zero & TOPS
+}
+
+/// Whether all bytes are printable ASCII: eight at a time, for every PUBLISH asks it of its topic.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut other = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+        other |= (word | below_space) & TOPS | places_of(word, 0x7F);
+    }
+    other == 0 && tail.iter().all(|byte| (0x20..0x7F).contains(byte))
+}
+
 /// Whether one of these bytes is in there: eight at a time, for every PUBLISH asks it of its topic.
 #[inline]
 pub(super) fn holds_any<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let (words, tail) = bytes.as_chunks::<8>();
     let mut found = 0;
     for word in words {
         let word = u64::from_le_bytes(*word);
         for byte in wanted {
-            // The lowest byte that equals `byte` is zero here, and the top bit of its place is set below.
-            let zero = word ^ (ONES * u64::from(byte));
-            found |= zero.wrapping_sub(ONES) & !zero & (ONES << 7);
+            found |= places_of(word, byte);
         }
     }
     found != 0 || tail.iter().any(|byte| wanted.contains(byte))
@@ -148,6 +194,63 @@ mod tests {
                     }
                     bytes[place] = filler;
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_plain_or_not_wherever_it_stands() {
+        for len in 1..20 {
+            for filler in [b' ', b'a', b'~'] {
+                for place in 0..len {
+                    for byte in 0..=u8::MAX {
+                        let mut bytes = vec![filler; len];
+                        bytes[place] = byte;
+                        assert_eq!(
+                            is_plain(&bytes),
+                            (0x20..0x7F).contains(&byte),
+                            "{byte:#x} at {place} of {len}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_hold_characters_only() {
+        for name in [
+            "",
+            "a",
+            "a b",
+            "~",
+            "\u{A0}",
+            "ä/ß",
+            "\u{FEFF}",
+            "\u{2A6D4}",
+            "\u{FFFD}",
+            "\u{FDCF}",
+        ] {
+            assert!(!holds_control(name), "{name:?}");
+        }
+        for c in [
+            '\u{0}',
+            '\u{1}',
+            '\u{9}',
+            '\u{A}',
+            '\u{1F}',
+            '\u{7F}',
+            '\u{80}',
+            '\u{9F}',
+            '\u{FDD0}',
+            '\u{FDEF}',
+            '\u{FFFE}',
+            '\u{FFFF}',
+            '\u{1FFFE}',
+            '\u{10FFFF}',
+        ] {
+            for around in ["", "a", "12345678", "ä"] {
+                assert!(holds_control(&format!("{around}{c}{around}")), "{c:?}");
             }
         }
     }

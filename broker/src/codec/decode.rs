@@ -91,7 +91,10 @@ pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, Decod
         return Err(DecodeError::malformed("bytes follow the end of the packet"));
     }
     let version = match &packet {
-        Packet::Connect(connect) => connect.version,
+        Packet::Connect(connect) => {
+            check_connect_flags(connect.version, &header)?;
+            connect.version
+        }
         _ => version,
     };
     check_length(version, &header)?;
@@ -109,10 +112,22 @@ fn check_length(version: Version, header: &Header<'_>) -> Result<(), DecodeError
     ))
 }
 
+const RESERVED: DecodeError = DecodeError::malformed("reserved bits of the fixed header [MQTT-2.1.3-1]");
+
+/// CONNECT names its version itself; 3.1 does not use these bits there, and some of its clients send QoS 1.
+fn check_connect_flags(version: Version, header: &Header<'_>) -> Result<(), DecodeError> {
+    match header.flags {
+        0 => Ok(()),
+        _ if version == Version::V31 => Ok(()),
+        _ => Err(RESERVED),
+    }
+}
+
 /// The reserved bits of the fixed header [MQTT-2.1.3-1]. PUBREL, SUBSCRIBE and UNSUBSCRIBE have 0b0010; in 3.1 they
 /// are sent at QoS 1 and may carry DUP.
 fn check_flags(version: Version, header: &Header<'_>) -> Result<(), DecodeError> {
     let right = match header.kind {
+        1 => true,
         6 | 8 | 10 if version == Version::V31 => header.flags & 0x07 == 0x02,
         6 | 8 | 10 => header.flags == 0x02,
         _ => header.flags == 0,
@@ -120,9 +135,7 @@ fn check_flags(version: Version, header: &Header<'_>) -> Result<(), DecodeError>
     if right {
         return Ok(());
     }
-    Err(DecodeError::malformed(
-        "reserved bits of the fixed header [MQTT-2.1.3-1]",
-    ))
+    Err(RESERVED)
 }
 
 fn other<'a>(version: Version, kind: u8, body: &mut Cursor<'a>) -> Result<Packet<'a>, DecodeError> {
@@ -172,11 +185,17 @@ pub(super) fn properties<'a>(
     Properties::check(body.take(len as usize)?, place)
 }
 
+const NO_ID: &str = "the packet identifier is 0 [MQTT-2.2.1-3]";
+
+/// Of a PUBLISH and its answers. No rule says with which reason 0 is refused; both are Mosquitto's.
 #[inline]
 fn packet_id(body: &mut Cursor<'_>) -> Result<PacketId, DecodeError> {
-    PacketId::new(body.u16()?).ok_or(DecodeError::malformed(
-        "the packet identifier is 0 [MQTT-2.2.1-3]",
-    ))
+    PacketId::new(body.u16()?).ok_or(DecodeError::protocol(NO_ID))
+}
+
+/// Of SUBSCRIBE, UNSUBSCRIBE and their answers.
+fn request_id(body: &mut Cursor<'_>) -> Result<PacketId, DecodeError> {
+    PacketId::new(body.u16()?).ok_or(DecodeError::malformed(NO_ID))
 }
 
 #[inline]
@@ -215,13 +234,12 @@ fn publish<'a>(version: Version, flags: u8, body: &mut Cursor<'a>) -> Result<Pub
 
 /// A reason code that this packet may carry.
 fn reason(code: u8, allowed: &[Reason]) -> Result<Reason, DecodeError> {
-    let reason = Reason::try_from(code)?;
-    if allowed.contains(&reason) {
-        return Ok(reason);
+    match Reason::try_from(code) {
+        Ok(reason) if allowed.contains(&reason) => Ok(reason),
+        _ => Err(DecodeError::protocol(
+            "a reason code is not one of this packet's (section 2.4)",
+        )),
     }
-    Err(DecodeError::protocol(
-        "a reason code is not one of this packet's (section 2.4)",
-    ))
 }
 
 fn connack<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Connack<'a>, DecodeError> {
@@ -284,7 +302,7 @@ fn reason_and_properties<'a>(
 }
 
 fn subscribe<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Subscribe<'a>, DecodeError> {
-    let packet_id = packet_id(body)?;
+    let packet_id = request_id(body)?;
     let properties = properties(version, body, Place::Subscribe)?;
     if body.is_empty() {
         return Err(DecodeError::protocol(
@@ -345,7 +363,7 @@ fn subscription<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Subscript
 }
 
 fn suback<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Suback<'a>, DecodeError> {
-    let packet_id = packet_id(body)?;
+    let packet_id = request_id(body)?;
     let properties = properties(version, body, Place::Suback)?;
     let allowed = match version {
         Version::V5 => SUBACK_REASONS,
@@ -359,7 +377,7 @@ fn suback<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Suback<'a>, Dec
 }
 
 fn unsuback<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Suback<'a>, DecodeError> {
-    let packet_id = packet_id(body)?;
+    let packet_id = request_id(body)?;
     let properties = properties(version, body, Place::Unsuback)?;
     let reasons = match version {
         Version::V5 => reasons(body, UNSUBACK_REASONS)?,
@@ -384,7 +402,7 @@ fn reasons(body: &mut Cursor<'_>, allowed: &[Reason]) -> Result<Vec<Reason>, Dec
 }
 
 fn unsubscribe<'a>(version: Version, body: &mut Cursor<'a>) -> Result<Unsubscribe<'a>, DecodeError> {
-    let packet_id = packet_id(body)?;
+    let packet_id = request_id(body)?;
     let properties = properties(version, body, Place::Unsubscribe)?;
     if body.is_empty() {
         return Err(DecodeError::protocol(

@@ -25,9 +25,9 @@ prop_compose! {
     fn stuff()(
         version in prop_oneof![Just(Version::V31), Just(Version::V311), Just(Version::V5), Just(Version::V5)],
         number in 1..=u16::MAX,
-        name in "[^\0+#]{1,40}",
-        text in "[^\0]{0,40}",
-        filters in vec(("(\\$share/g/)?([^\0+#/]{0,8}|\\+)(/([^\0+#/]{0,8}|\\+)){1,3}(/#)?", 0..0x30u8), 1..5),
+        name in "[^\\p{Cc}\\p{Cn}+#]{1,40}",
+        text in "[^\\p{Cc}\\p{Cn}]{0,40}",
+        filters in vec(("(\\$share/g/)?([^\\p{Cc}\\p{Cn}+#/]{0,8}|\\+)(/([^\\p{Cc}\\p{Cn}+#/]{0,8}|\\+)){1,3}(/#)?", 0..0x30u8), 1..5),
         bytes in vec(any::<u8>(), 0..300),
         qos in 0..3u8,
         flags in any::<[bool; 5]>(),

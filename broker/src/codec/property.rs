@@ -348,8 +348,8 @@ impl<'a> Properties<'a> {
         while !cursor.is_empty() {
             let (id, places, value) = split(&mut cursor)?;
             if places & place as u16 == 0 {
-                return Err(DecodeError::protocol(
-                    "a property is not allowed in this packet (table 2-4)",
+                return Err(DecodeError::malformed(
+                    "a property is not valid for this packet (section 2.2.2.2)",
                 ));
             }
             let repeats = id == USER_PROPERTY || (id == SUBSCRIPTION_ID && place == Place::Publish);

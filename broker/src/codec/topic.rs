@@ -1,80 +1,79 @@
 //! Topic names and topic filters: what is allowed and what matches what (5.0 sections 4.7 and 4.8.2).
 
-use super::cursor::{holds_any, text, utf8};
-use super::reason::{DecodeError, Reason};
+use super::cursor::{CONTROL, holds_any, holds_control, is_plain, text, utf8};
+use super::reason::DecodeError;
 
 const SHARE: &str = "$share/";
 
-const fn bad_filter(text: &'static str) -> DecodeError {
-    DecodeError {
-        reason: Reason::TopicFilterInvalid,
-        text,
-    }
-}
-
-/// Whether this can be published to: not empty, no wildcard, no U+0000.
+/// Whether this can be published to: not empty, no wildcard, no control character. (0x90 and 0x8F are for what is formed
+/// well and not accepted: section 3.14.2.1.)
 pub fn check_name(name: &str) -> Result<(), DecodeError> {
-    let fault = |text| {
-        Err(DecodeError {
-            reason: Reason::TopicNameInvalid,
-            text,
-        })
-    };
     if name.is_empty() {
-        return fault("a topic name is empty [MQTT-4.7.3-1]");
+        return Err(DecodeError::malformed("a topic name is empty [MQTT-4.7.3-1]"));
     }
     if holds_any(name.as_bytes(), [b'+', b'#']) {
-        return fault("a topic name holds a wildcard [MQTT-3.3.2-2]");
+        return Err(DecodeError::malformed(
+            "a topic name holds a wildcard [MQTT-3.3.2-2]",
+        ));
     }
-    if holds_any(name.as_bytes(), [0]) {
-        return fault("a topic name holds U+0000 [MQTT-4.7.3-2]");
+    if holds_control(name) {
+        return Err(CONTROL);
     }
     Ok(())
 }
 
-/// The topic name of a PUBLISH, with all its rules but that it is not empty: the way of every message, so one look for
-/// all that is forbidden.
+/// The topic name of a PUBLISH, with all its rules but that it is not empty: the way of every message, so one look at
+/// those that are as topics mostly are.
 #[inline]
 pub(super) fn name_or_empty(bytes: &[u8]) -> Result<&str, DecodeError> {
-    if holds_any(bytes, [0, b'+', b'#']) {
-        return text(bytes).and_then(|name| check_name(name).map(|()| name));
+    if is_plain(bytes) && !holds_any(bytes, [b'+', b'#']) {
+        return utf8(bytes);
     }
-    utf8(bytes)
+    let name = text(bytes)?;
+    check_name(name).map(|()| name)
 }
 
 /// Whether this can be subscribed to: not empty, `#` only as the whole last level, `+` only as a whole level, and the
 /// form of `$share/{group}/{filter}`.
 pub fn check_filter(filter: &str) -> Result<(), DecodeError> {
-    let plain = match filter.strip_prefix(SHARE) {
-        None => filter,
-        Some(rest) => {
-            let (group, plain) = rest
-                .split_once('/')
-                .ok_or(bad_filter("a shared subscription has no filter [MQTT-4.8.2-2]"))?;
-            if group.is_empty() {
-                return Err(bad_filter("a share name is empty [MQTT-4.8.2-1]"));
-            }
-            if group.contains(['+', '#']) {
-                return Err(bad_filter("a share name holds a wildcard [MQTT-4.8.2-2]"));
-            }
-            plain
-        }
-    };
-    if plain.is_empty() {
-        return Err(bad_filter("a topic filter is empty [MQTT-4.7.3-1]"));
+    if filter.is_empty() {
+        return Err(DecodeError::malformed("a topic filter is empty [MQTT-4.7.3-1]"));
     }
-    if plain.as_bytes().contains(&0) {
-        return Err(bad_filter("a topic filter holds U+0000 [MQTT-4.7.3-2]"));
+    if holds_control(filter) {
+        return Err(CONTROL);
     }
-    let mut levels = plain.split('/').peekable();
+    let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
         let alone = level.len() == 1;
         if level.contains('#') && !(alone && levels.peek().is_none()) {
-            return Err(bad_filter("'#' is not the whole last level [MQTT-4.7.1-1]"));
+            return Err(DecodeError::malformed(
+                "'#' is not the whole last level [MQTT-4.7.1-1]",
+            ));
         }
         if level.contains('+') && !alone {
-            return Err(bad_filter("'+' is not a whole level [MQTT-4.7.1-2]"));
+            return Err(DecodeError::malformed("'+' is not a whole level [MQTT-4.7.1-2]"));
         }
+    }
+    filter.strip_prefix(SHARE).map_or(Ok(()), check_share)
+}
+
+/// What stands behind `$share/`: a well-formed filter all the same, so what is wrong breaks a rule of the protocol.
+fn check_share(rest: &str) -> Result<(), DecodeError> {
+    let (group, filter) = rest.split_once('/').ok_or(DecodeError::protocol(
+        "a shared subscription has no filter [MQTT-4.8.2-2]",
+    ))?;
+    if group.is_empty() {
+        return Err(DecodeError::protocol("a share name is empty [MQTT-4.8.2-1]"));
+    }
+    if group.contains(['+', '#']) {
+        return Err(DecodeError::protocol(
+            "a share name holds a wildcard [MQTT-4.8.2-2]",
+        ));
+    }
+    if filter.is_empty() {
+        return Err(DecodeError::protocol(
+            "a shared subscription's filter is empty [MQTT-4.7.3-1]",
+        ));
     }
     Ok(())
 }
@@ -107,6 +106,7 @@ pub fn split_share(filter: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::reason::Reason;
 
     #[test]
     fn wildcards_match_as_the_specification_says() {
@@ -156,10 +156,10 @@ mod tests {
         for name in ["a", "/", "$SYS/a", "a b", "ä/ß", "a//b"] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
-        for name in ["", "a/+", "#", "a\0"] {
+        for name in ["", "a/+", "#", "a\0", "a\n", "\u{9F}", "\u{FFFE}a"] {
             assert_eq!(
                 check_name(name).map_err(|e| e.reason),
-                Err(Reason::TopicNameInvalid),
+                Err(Reason::MalformedPacket),
                 "{name}"
             );
         }
@@ -178,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(check_filter(filter), Ok(()), "{filter}");
         }
-        for filter in [
+        let ill_formed = [
             "",
             "a#",
             "a/#/b",
@@ -189,16 +189,17 @@ mod tests {
             "##",
             "++",
             "a\0b",
-            "$share/",
-            "$share/g",
-            "$share/g/",
-            "$share//a",
+            "a\u{7F}",
             "$share/g+/a",
             "$share/#/a",
             "$share/g/a#",
-        ] {
+        ];
+        let no_share = ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a"];
+        let expected = |reason| move |filter| (filter, Err(reason));
+        let cases = ill_formed.map(expected(Reason::MalformedPacket)).into_iter();
+        for (filter, expected) in cases.chain(no_share.map(expected(Reason::ProtocolError))) {
             let reason = check_filter(filter).map_err(|e| e.reason);
-            assert_eq!(reason, Err(Reason::TopicFilterInvalid), "{filter}");
+            assert_eq!(reason, expected, "{filter}");
         }
     }
 

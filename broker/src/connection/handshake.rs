@@ -20,11 +20,11 @@ use crate::codec::{
 use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
-use crate::session::{SessionLimits, asked_expiry_s, fits_mount};
-use crate::worker::{Stage, Worker};
+use crate::session::{Detach, SessionLimits, asked_expiry_s, fits_mount};
+use crate::worker::{Attached, Stage, Worker};
 
-/// First byte of CONNECT: its flags are reserved and 0.
-const CONNECT: u8 = 0x10;
+/// Packet type of CONNECT.
+const CONNECT: u8 = 1;
 
 /// Time in which a refusal must be written.
 const REFUSE_WITHIN: Duration = Duration::from_secs(1);
@@ -82,9 +82,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
     }
     match next {
         Next::Join { principal, client_id } => {
-            let assigned = client_id.is_some();
-            let client_id = client_id.as_deref().unwrap_or(packet.client_id);
-            let joined = worker.with(|state| state.attach(&packet, client_id, principal, assigned, listener));
+            let joined = join(&worker, &packet, client_id, principal, listener)?;
             let version = packet.version;
             read.drain(..len);
             let limits = worker.shared.config.limits_at(listener);
@@ -113,6 +111,25 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
     }
 }
 
+/// Gives the connection its session. `None`: CONNACK is larger than the client takes, so there is no way to tell it that
+/// it is in [MQTT-3.1.2-24].
+fn join(
+    worker: &Worker,
+    connect: &Connect<'_>,
+    assigned: Option<String>,
+    principal: Principal,
+    listener: usize,
+) -> Option<Attached> {
+    let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let is_assigned = assigned.is_some();
+    let joined = worker.with(|state| state.attach(connect, client_id, principal, is_assigned, listener));
+    if worker.with(|state| state.has_connack(joined.at)) {
+        return Some(joined);
+    }
+    worker.with(|state| state.detach(joined.at, Detach::Clean));
+    None
+}
+
 /// What comes before MQTT on this listener, then the first packet, in `read`: its length.
 async fn first_packet(
     worker: &Worker,
@@ -138,7 +155,7 @@ async fn read_connect(
     max_packet_bytes: usize,
 ) -> io::Result<usize> {
     loop {
-        if read.first().is_some_and(|first| *first != CONNECT) {
+        if read.first().is_some_and(|first| first >> 4 != CONNECT) {
             return Err(io::Error::other("the first packet is not CONNECT [MQTT-3.1.0-1]"));
         }
         match frame_len(read, max_packet_bytes) {

@@ -79,6 +79,11 @@ impl Session {
         }));
     }
 
+    /// Whether CONNACK waits to be sent: it does not when it is larger than the client takes.
+    pub fn has_connack(&self) -> bool {
+        self.control.first().is_some_and(|first| first >> 4 == 2)
+    }
+
     /// PUBRELs go first: their publishes were sent before those that are sent again.
     fn resume(&mut self) {
         let Some(mut inflight) = self.inflight.take() else {

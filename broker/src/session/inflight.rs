@@ -30,6 +30,17 @@ pub(super) struct Inflight {
     last_id: u16,
 }
 
+/// The acknowledgement that a packet id waits for next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// Of a message at QoS 1.
+    Puback,
+    /// Of a message at QoS 2.
+    Pubrec,
+    /// Of a PUBREL.
+    Pubcomp,
+}
+
 /// What a PUBREC leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
@@ -109,6 +120,17 @@ impl Inflight {
     pub fn push(&mut self, packet_id: PacketId, message: Queued) {
         self.sent.push_back(Sent { packet_id, message });
         self.fresh += 1;
+    }
+
+    /// Whether this packet id waits for another answer than those that may come now.
+    pub fn waits_for_other(&self, packet_id: PacketId, answers: &[Awaited]) -> bool {
+        let waits = match self.sent.iter().find(|sent| sent.packet_id == packet_id) {
+            Some(sent) if sent.message.qos == QoS::ExactlyOnce => Awaited::Pubrec,
+            Some(_) => Awaited::Puback,
+            None if self.releasing.contains(&packet_id) => Awaited::Pubcomp,
+            None => return false,
+        };
+        !answers.contains(&waits)
     }
 
     /// PUBACK, or PUBREC with an error, for a message of `qos`: it is done and returned. Others are none of ours any more.

@@ -3,7 +3,7 @@
 use super::Session;
 use super::event::{Request, Violation};
 use super::inbound::Arrival;
-use super::inflight::Received;
+use super::inflight::{Awaited, Received};
 use super::later::Answer;
 use super::transmit::ack;
 use crate::codec::{Ack, Packet, PacketId, Publish, QoS, Reason, Subscribe, Version};
@@ -16,10 +16,19 @@ impl Session {
         self.timers.touch(now_ms);
         match packet {
             Packet::Publish(publish) => return self.publish(publish),
-            Packet::Puback(ack) => self.acknowledged(&ack),
-            Packet::Pubrec(ack) => self.received(&ack),
+            Packet::Puback(ack) => {
+                self.check_answer(ack.packet_id, &[Awaited::Puback])?;
+                self.acknowledged(&ack);
+            }
+            Packet::Pubrec(ack) => {
+                self.check_answer(ack.packet_id, &[Awaited::Pubrec, Awaited::Pubcomp])?;
+                self.received(&ack);
+            }
             Packet::Pubrel(ack) => return self.released(&ack),
-            Packet::Pubcomp(ack) => self.completed(ack.packet_id),
+            Packet::Pubcomp(ack) => {
+                self.check_answer(ack.packet_id, &[Awaited::Pubcomp])?;
+                self.completed(ack.packet_id);
+            }
             Packet::Pingreq => self.control(&Packet::Pingresp),
             Packet::Subscribe(subscribe) => {
                 check_subscribe(&subscribe)?;
@@ -84,6 +93,18 @@ impl Session {
             ));
         }
         Ok(())
+    }
+
+    /// An acknowledgement of the wrong kind breaks the flow of its QoS (sections 4.3.2 and 4.3.3); one for an id that waits
+    /// for none may be late.
+    fn check_answer(&self, packet_id: PacketId, answers: &[Awaited]) -> Result<(), Violation> {
+        let inflight = self.inflight.as_ref();
+        match inflight.is_some_and(|inflight| inflight.waits_for_other(packet_id, answers)) {
+            true => Err(Violation::protocol(
+                "an acknowledgement of another QoS than its message has (section 4.3)",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// PUBACK: the message is delivered, whatever the reason says (section 4.3.2), and goes to no other member of a group

@@ -75,6 +75,11 @@ impl State {
         Attached { at, kick }
     }
 
+    /// Whether a session that was just attached has a CONNACK for its client.
+    pub fn has_connack(&mut self, at: SessionRef) -> bool {
+        self.slot(at).is_some_and(|slot| slot.session.has_connack())
+    }
+
     /// Writes down that a kept session has a connection, or that one is kept no more.
     fn opened(&mut self, at: SessionRef) {
         let Some(slot) = self.slot(at) else { return };

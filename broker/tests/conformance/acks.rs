@@ -186,3 +186,20 @@ fn behind_a_refused_qos_2_publish_its_id_is_free() {
     }
     broker.stop();
 }
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
+    let broker = broker();
+    for version in ALL {
+        for (qos, first) in [(1, 0x50), (1, 0x70), (2, 0x40), (2, 0x70)] {
+            let mut peer = Peer::connect(&broker, version, "wrong");
+            peer.listen("acks", 2);
+            let mut sender = Peer::connect(&broker, version, "sender");
+            sender.publish(&publication("acks", b"a", qos));
+            let id = peer.message().id;
+            peer.send_ack(first, id);
+            peer.turned_out(Reason::ProtocolError);
+        }
+    }
+    broker.stop();
+}

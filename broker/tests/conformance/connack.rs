@@ -169,6 +169,21 @@ fn connack_is_no_larger_than_the_client_takes() {
         );
         peer.ping();
     }
+    // Not even CONNACK fits: it can't be told that it is in, so it is not, and no will is published for it.
+    let mut watcher = Peer::connect(&broker, Version::V5, "watcher");
+    watcher.listen("tiny", 0);
+    for most in [1, 2, 5] {
+        let tiny = properties(&[Property::MaximumPacketSize(most)]);
+        let mut peer = Peer::open(&broker, Version::V5);
+        peer.send(&Packet::Connect(Connect {
+            properties: tiny.as_properties(),
+            will: Some(crate::wills::will("tiny", b"will", 0)),
+            ..hello(Version::V5, "tiny")
+        }));
+        peer.closed();
+    }
+    watcher.publish(&publication("tiny", b"mark", 0));
+    watcher.take_payload(b"mark");
     broker.stop();
 }
 

@@ -225,3 +225,23 @@ fn suback_and_unsuback_are_no_larger_than_the_client_takes() {
     peer.ping();
     broker.stop();
 }
+
+#[test]
+fn a_member_of_a_group_is_sent_at_the_qos_granted_to_it() {
+    let broker = broker();
+    for version in ALL {
+        let mut sender = Peer::connect(&broker, version, "sender");
+        for granted in 0..3 {
+            let mut member = Peer::connect(&broker, version, "member");
+            member.listen("$share/group/q/+", granted);
+            // Its own subscription beside it is another one: a copy for each.
+            member.listen("q/other", 0);
+            for published in 0..3 {
+                sender.publish(&publication("q/t", b"x", published));
+                assert_eq!(member.take_payload(b"x").qos, granted.min(published));
+            }
+            member.leave();
+        }
+    }
+    broker.stop();
+}

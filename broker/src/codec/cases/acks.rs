@@ -43,7 +43,7 @@ pub(super) fn add(table: &mut Table) {
             &ALL,
             &frame(first, &[b"\x12"]),
         );
-        table.malformed(&format!("{kind} with id 0"), &ALL, &frame(first, &[b"\x00\x00"]));
+        table.forbidden(&format!("{kind} with id 0"), &ALL, &frame(first, &[b"\x00\x00"]));
         table.malformed(
             &format!("{kind} with a reason in 3.x"),
             &V3,
@@ -67,8 +67,7 @@ fn reasons(table: &mut Table, first: u8, kind: &str, make: Make, allowed: &[u8])
                 let packet = make(ack(0x1234, reason, Properties::EMPTY));
                 table.good(&name, V5, bytes, packet);
             }
-            (Ok(_), false) => table.forbidden(&name, &[V5], &bytes),
-            (Err(_), _) => table.malformed(&name, &[V5], &bytes),
+            _ => table.forbidden(&name, &[V5], &bytes),
         }
     }
 }

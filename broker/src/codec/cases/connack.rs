@@ -107,8 +107,7 @@ pub(super) fn add(table: &mut Table) {
         let name = format!("connack with reason {code:#04x}");
         match REASONS.iter().find(|(listed, _)| *listed == code) {
             Some((_, reason)) => table.good(&name, V5, bytes, connack(false, *reason)),
-            None if Reason::try_from(code).is_ok() => table.forbidden(&name, &[V5], &bytes),
-            None => table.malformed(&name, &[V5], &bytes),
+            None => table.forbidden(&name, &[V5], &bytes),
         }
     }
     const EVERY: &[u8] = b"\x11\x00\x00\x0E\x10\x21\x00\x0A\x24\x01\x25\x01\x27\x00\x01\x00\x00\x12\x00\x01c\

@@ -57,6 +57,7 @@ pub(super) fn add(table: &mut Table) {
         good(table, version);
         wills(table, version);
         texts(table, version);
+        client_ids(table, version);
     }
     versions(table);
     flags(table);
@@ -211,7 +212,7 @@ fn wills(table: &mut Table, version: Version) {
         let payload = [b"\x00\x02d7", pad, &payload.concat()].concat();
         table.bad(name, &[version], &bytes(version, flags, &payload), reason);
     };
-    let name_invalid = Reason::TopicNameInvalid;
+    let name_invalid = Reason::MalformedPacket;
     let malformed = Reason::MalformedPacket;
     bad(
         "connect with a will at QoS 3",
@@ -241,6 +242,12 @@ fn wills(table: &mut Table, version: Version) {
         "connect with U+0000 in the will topic",
         0x06,
         &[b"\x00\x02w\x00\x00\x00"],
+        malformed,
+    );
+    bad(
+        "connect with U+001F in the will topic",
+        0x06,
+        &[b"\x00\x02w\x1F\x00\x00"],
         malformed,
     );
     bad(
@@ -277,20 +284,6 @@ fn texts(table: &mut Table, version: Version) {
         0x02,
         b"\x00\x02d7\x00\x01u",
     );
-    bad("connect with U+0000 in the client id", 0x02, b"\x00\x02d\x00");
-    bad(
-        "connect with a surrogate in the client id",
-        0x02,
-        b"\x00\x03\xED\xA0\x80",
-    );
-    bad("connect with a lone continuation byte", 0x02, b"\x00\x01\x80");
-    bad("connect with an overlong form of '/'", 0x02, b"\x00\x02\xC0\xAF");
-    bad(
-        "connect with a character beyond U+10FFFF",
-        0x02,
-        b"\x00\x04\xF4\x90\x80\x80",
-    );
-    bad("connect with half a character", 0x02, b"\x00\x01\xC3");
     bad(
         "connect with U+0000 in the user name",
         0x82,
@@ -302,6 +295,16 @@ fn texts(table: &mut Table, version: Version) {
         b"\x00\x02d7\x00\x01\xFF",
     );
     bad(
+        "connect with U+0001 in the user name",
+        0x82,
+        b"\x00\x02d7\x00\x02u\x01",
+    );
+    bad(
+        "connect with U+007F in the user name",
+        0x82,
+        b"\x00\x02d7\x00\x02\x7Fu",
+    );
+    bad(
         "connect with a user name that is cut off",
         0x82,
         b"\x00\x02d7\x00\x02u",
@@ -311,6 +314,33 @@ fn texts(table: &mut Table, version: Version) {
         0xC2,
         b"\x00\x02d7\x00\x01u\x00\x02p",
     );
+}
+
+/// Client identifiers that are none: 5.0 has a reason of its own for them.
+fn client_ids(table: &mut Table, version: Version) {
+    let reason = match version {
+        Version::V5 => Reason::ClientIdentifierNotValid,
+        _ => Reason::MalformedPacket,
+    };
+    let ids: [(&str, &[u8]); 12] = [
+        ("U+0000", b"d\x00"),
+        ("U+0001", b"d\x01"),
+        ("U+001F", b"\x1Fd"),
+        ("U+007F", b"d\x7F"),
+        ("U+009F", b"d\xC2\x9F"),
+        ("U+FFFF", b"d\xEF\xBF\xBF"),
+        ("a surrogate", b"\xED\xA0\x80"),
+        ("a lone continuation byte", b"\x80"),
+        ("an overlong form of '/'", b"\xC0\xAF"),
+        ("a character beyond U+10FFFF", b"\xF4\x90\x80\x80"),
+        ("half a character", b"\xC3"),
+        ("bytes that are not UTF-8", b"d7\xFE\xFF"),
+    ];
+    for (name, id) in ids {
+        let payload = [&(id.len() as u16).to_be_bytes() as &[u8], id].concat();
+        let name = format!("connect with {name} in the client id");
+        table.bad(&name, &[version], &bytes(version, 0x02, &payload), reason);
+    }
 }
 
 fn versions(table: &mut Table) {
@@ -372,8 +402,16 @@ fn versions(table: &mut Table) {
         b"\x10\x0A\x00\x04MQTT\x05\x02\x00\x3C",
     );
     for bits in [0x01, 0x02, 0x04, 0x08] {
-        let bytes = frame(0x10 | bits, &[HEAD_311, b"\x02\x00\x3C\x00\x02d7"]);
-        table.malformed(&format!("connect with header flag {bits:#x}"), &[V311], &bytes);
+        let name = format!("connect with header flag {bits:#x}");
+        for version in [V311, V5] {
+            let mut flagged = bytes(version, 0x02, b"\x00\x02d7");
+            flagged[0] |= bits;
+            table.malformed(&name, &[version], &flagged);
+        }
+        // 3.1 does not use them in CONNECT.
+        let mut flagged = bytes(V31, 0x02, b"\x00\x02d7");
+        flagged[0] |= bits;
+        table.read(&name, V31, flagged, Packet::Connect(plain(V31)));
     }
     let mut overlong = bytes(V5, 0x02, b"\x00\x02d7");
     overlong.splice(1..2, [overlong[1] | 0x80, 0x00]);
@@ -502,7 +540,7 @@ fn properties(table: &mut Table) {
     );
     for name in [&b"\x08\x00\x03a/#"[..], b"\x08\x00\x01+", b"\x08\x00\x00"] {
         let text = format!("connect with response topic {name:x?} in the will");
-        table.bad(&text, &[V5], &will(name), Reason::TopicNameInvalid);
+        table.malformed(&text, &[V5], &will(name));
     }
     for value in [0x02, 0x80, 0xFF] {
         for (id, name) in [(0x17, "problem"), (0x19, "response")] {

@@ -120,7 +120,7 @@ pub(super) fn add(table: &mut Table) {
         for (name, raw, allowed) in PROPERTIES {
             if !allowed.contains(&place) {
                 let name = format!("{name} in {place:?}");
-                table.forbidden(&name, &[V5], &with(raw));
+                table.malformed(&name, &[V5], &with(raw));
                 continue;
             }
             // Right ones stand in the packet's own file; here: not twice, and not cut off.

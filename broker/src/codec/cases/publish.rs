@@ -70,7 +70,7 @@ fn headers(table: &mut Table, version: Version) {
     }
     for first in [0x32, 0x34, 0x3A] {
         let bytes = frame(first, &[b"\x00\x01a\x00\x00", pad(version), b"x"]);
-        table.malformed(
+        table.forbidden(
             &format!("publish with packet id 0, first byte {first:#x}"),
             &[version],
             &bytes,
@@ -105,7 +105,7 @@ fn topics(table: &mut Table, version: Version) {
         "devices/d7/telemetry",
         "gerät/größe",
         "温度/𝄞",
-        "\u{1}control",
+        "\u{A0}no control",
         "\u{FEFF}bom",
         "eight by8",
         "sixteen/bytes/ab",
@@ -142,10 +142,17 @@ fn topics(table: &mut Table, version: Version) {
             &format!("publish to {name}"),
             &[version],
             &bytes,
-            Reason::TopicNameInvalid,
+            Reason::MalformedPacket,
         );
     }
-    let broken: [(&str, &[u8]); 10] = [
+    let broken: [(&str, &[u8]); 17] = [
+        ("U+0001", b"to\x01p"),
+        ("U+001F", b"12345678\x1F"),
+        ("U+007F", b"to\x7Fp"),
+        ("U+0085", b"a\xC2\x85"),
+        ("U+009F", b"to\xC2\x9F"),
+        ("U+FDD0", b"\xEF\xB7\x90"),
+        ("U+FFFF", b"to\xEF\xBF\xBF"),
         ("U+0000", b"\x00"),
         ("U+0000 at the end", b"12345678\x00"),
         ("U+0000 in the eighth place", b"1234567\x00"),
@@ -239,17 +246,17 @@ fn properties(table: &mut Table) {
     bad(
         "publish with + in the response topic",
         b"\x08\x00\x01+",
-        Reason::TopicNameInvalid,
+        Reason::MalformedPacket,
     );
     bad(
         "publish with # in the response topic",
         b"\x08\x00\x03a/#",
-        Reason::TopicNameInvalid,
+        Reason::MalformedPacket,
     );
     bad(
         "publish with an empty response topic",
         b"\x08\x00\x00",
-        Reason::TopicNameInvalid,
+        Reason::MalformedPacket,
     );
     bad(
         "publish with a subscription identifier of five bytes",
@@ -345,12 +352,12 @@ fn aliases(table: &mut Table) {
         "publish to no topic",
         &V3,
         b"\x30\x03\x00\x00x",
-        Reason::TopicNameInvalid,
+        Reason::MalformedPacket,
     );
     table.bad(
         "publish at QoS 1 to no topic",
         &V3,
         b"\x32\x05\x00\x00\x00\x01x",
-        Reason::TopicNameInvalid,
+        Reason::MalformedPacket,
     );
 }

@@ -79,6 +79,14 @@ pub(super) const BAD: [&str; 25] = [
     "a/##",
 ];
 
+/// What is wrong with one of [`BAD`]: its form, or only that it is no share.
+pub(super) fn fault(filter: &str) -> Reason {
+    match filter {
+        "$share/" | "$share/g" | "$share/g/" | "$share//a" | "$share/+/a" => Reason::ProtocolError,
+        _ => Reason::MalformedPacket,
+    }
+}
+
 pub(super) fn add(table: &mut Table) {
     for version in ALL {
         filters(table, version);
@@ -100,12 +108,7 @@ fn filters(table: &mut Table, version: Version) {
     }
     for filter in BAD {
         let name = format!("subscribe to {filter:?}");
-        table.bad(
-            &name,
-            &[version],
-            &one(version, filter, 1),
-            Reason::TopicFilterInvalid,
-        );
+        table.bad(&name, &[version], &one(version, filter, 1), fault(filter));
     }
     let three = packet(vec![
         subscription("a", QoS::AtMostOnce),
@@ -132,12 +135,7 @@ fn filters(table: &mut Table, version: Version) {
         many,
     );
     let second = bytes(version, b"\x00\x01a\x00\x00\x02b#\x01");
-    table.bad(
-        "subscribe whose second filter is wrong",
-        &[version],
-        &second,
-        Reason::TopicFilterInvalid,
-    );
+    table.malformed("subscribe whose second filter is wrong", &[version], &second);
 }
 
 fn texts(table: &mut Table, version: Version) {
@@ -152,6 +150,9 @@ fn texts(table: &mut Table, version: Version) {
     bad("subscribe with half a filter length", b"\x00");
     bad("subscribe with U+0000 in the filter", b"\x00\x02a\x00\x01");
     bad("subscribe with a filter that is not UTF-8", b"\x00\x02a\xFF\x01");
+    bad("subscribe with U+0001 in the filter", b"\x00\x02a\x01\x01");
+    bad("subscribe with U+009F in the filter", b"\x00\x03a\xC2\x9F\x01");
+    bad("subscribe with U+FFFF in the filter", b"\x00\x03\xEF\xBF\xBF\x01");
     bad(
         "subscribe with a surrogate in the filter",
         b"\x00\x03\xED\xBF\xBF\x01",

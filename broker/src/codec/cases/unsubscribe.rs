@@ -1,7 +1,7 @@
 //! UNSUBSCRIBE (section 3.10).
 
 use super::{ALL, Table, V5, frame, id, props};
-use crate::codec::{Packet, Properties, Reason, Unsubscribe, Version};
+use crate::codec::{Packet, Properties, Unsubscribe, Version};
 
 fn packet(filters: Vec<&'static str>) -> Packet<'static> {
     Packet::Unsubscribe(Unsubscribe {
@@ -33,7 +33,7 @@ pub(super) fn add(table: &mut Table) {
                 &name,
                 &[version],
                 &one(version, filter),
-                Reason::TopicFilterInvalid,
+                super::subscribe::fault(filter),
             );
         }
         let three = bytes(version, b"\x00\x01a\x00\x03b/+\x00\x03c/#");

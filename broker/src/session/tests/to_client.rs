@@ -93,12 +93,32 @@ fn unknown_acknowledgements_are_ignored() {
     let mut pair = Pair::connected(V5);
     pair.deliver("a", ExactlyOnce);
     pair.read();
-    pair.send(Packet::Puback(ack(1, Reason::Success))).unwrap(); // of the wrong kind
     pair.send(Packet::Puback(ack(5, Reason::Success))).unwrap();
     pair.send(Packet::Pubcomp(ack(5, Reason::Success))).unwrap();
     assert_eq!(pair.session.inflight(), 1);
     pair.send(Packet::Pubrec(ack(5, Reason::Success))).unwrap();
     assert_eq!(pair.read(), ["PUBREL 5 PacketIdentifierNotFound"]);
+}
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_is_a_violation() {
+    let wrong = |packet: fn(Ack<'static>) -> Packet<'static>, qos, releasing: bool| {
+        let mut pair = Pair::connected(V311);
+        pair.deliver("a", qos);
+        pair.read();
+        if releasing {
+            pair.send(Packet::Pubrec(ack(1, Reason::Success))).unwrap();
+        }
+        pair.send(packet(ack(1, Reason::Success))).err().map(|v| v.reason)
+    };
+    let error = Some(Reason::ProtocolError);
+    assert_eq!(wrong(Packet::Pubrec, AtLeastOnce, false), error);
+    assert_eq!(wrong(Packet::Pubcomp, AtLeastOnce, false), error);
+    assert_eq!(wrong(Packet::Puback, ExactlyOnce, false), error);
+    assert_eq!(wrong(Packet::Pubcomp, ExactlyOnce, false), error);
+    assert_eq!(wrong(Packet::Puback, ExactlyOnce, true), error);
+    assert_eq!(wrong(Packet::Pubrec, ExactlyOnce, true), None, "the same again");
+    assert_eq!(wrong(Packet::Pubcomp, ExactlyOnce, true), None);
 }
 
 #[test]
