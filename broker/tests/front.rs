@@ -13,6 +13,8 @@ mod acl;
 mod aliases;
 #[path = "front/auth.rs"]
 mod auth;
+#[path = "front/enhanced.rs"]
+mod enhanced;
 #[path = "front/full.rs"]
 mod full;
 #[path = "front/goodbye.rs"]

@@ -15,7 +15,7 @@ use super::password::Stored;
 use super::pool::Pool;
 use super::users::Users;
 use super::verified::Verified;
-use super::{Answer, Authenticator, Origin, Principal, Verdict, by_listener, is_loopback};
+use super::{Answer, Authenticator, Origin, Principal, Verdict, by_listener};
 use crate::codec::{Connect, Reason};
 use crate::config::Config;
 
@@ -182,7 +182,7 @@ fn verdict(name: String, right: bool) -> Verdict {
     match right {
         true => Ok(Principal {
             username: Some(name),
-            rules: None,
+            ..Principal::default()
         }),
         false => Err(Reason::BadUserNameOrPassword),
     }
@@ -201,7 +201,7 @@ impl Authenticator for FileAuth {
         };
         let rules = access.rules.clone().map(|rules| rules as Arc<dyn Rules>);
         let answer = match (&access.users, connect.username) {
-            (Some(file), Some(name)) if !origin.loopback_only || is_loopback(origin.peer) => {
+            (Some(file), Some(name)) if origin.is_near_enough() => {
                 self.check(&file.users.load(), name, connect.password)
             }
             _ => Answer::Now(by_listener(connect, origin)),

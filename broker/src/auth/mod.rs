@@ -5,6 +5,7 @@ mod acl;
 mod answer;
 mod file;
 mod listener;
+mod method;
 mod password;
 mod pool;
 mod users;
@@ -19,6 +20,7 @@ pub use acl::{covers, overlaps};
 pub use answer::{Answer, Later};
 pub use file::{FileFault, read as read_file};
 pub use listener::{FileAuth, ListenerFiles, LoadError};
+pub use method::{Exchange, Method, Step, Stepped, Subject};
 pub use password::{Stored, WrongHash};
 pub use users::Users;
 
@@ -31,6 +33,8 @@ pub struct Principal {
     pub username: Option<String>,
     /// What it may do; without any, everything.
     pub rules: Option<Arc<dyn Rules>>,
+    /// What the [`Method`] that let it in says at last.
+    pub data: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Principal {
@@ -54,6 +58,13 @@ pub struct Origin {
     pub loopback_only: bool,
 }
 
+impl Origin {
+    /// Whether the listener takes peers from there at all.
+    pub fn is_near_enough(&self) -> bool {
+        !self.loopback_only || is_loopback(self.peer)
+    }
+}
+
 /// The principal, or the reason to refuse with (5.0 section 3.2.2.2).
 pub type Verdict = Result<Principal, Reason>;
 
@@ -62,6 +73,13 @@ pub type Verdict = Result<Principal, Reason>;
 pub trait Authenticator: Send + Sync + 'static {
     /// Whether, and as whom.
     fn authenticate(&self, connect: &Connect<'_>, origin: Origin) -> Answer<Verdict>;
+
+    /// The method that a client of 5.0 asks for in Authentication Method; `None`: it is refused with 0x8C. With one, it
+    /// decides alone: [`authenticate`](Authenticator::authenticate) is not asked.
+    fn method(&self, name: &str, origin: Origin) -> Option<Arc<dyn Method>> {
+        let _ = (name, origin);
+        None
+    }
 
     /// What clients may do that were connected before a restart and have not come back: it bounds their wills.
     fn rules_of_kept(&self) -> Option<Arc<dyn Rules>> {
@@ -92,7 +110,7 @@ impl Authenticator for ListenerRules {
 
 /// What the listener alone says.
 fn by_listener(connect: &Connect<'_>, origin: Origin) -> Verdict {
-    if origin.loopback_only && !is_loopback(origin.peer) {
+    if !origin.is_near_enough() {
         return Err(Reason::NotAuthorized);
     }
     if !origin.allow_anonymous {
@@ -103,7 +121,7 @@ fn by_listener(connect: &Connect<'_>, origin: Origin) -> Verdict {
     }
     Ok(Principal {
         username: connect.username.map(str::to_owned),
-        rules: None,
+        ..Principal::default()
     })
 }
 

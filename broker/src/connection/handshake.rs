@@ -5,14 +5,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
 
+use super::exchange::{Again, Outcome, converse};
 use super::intake::Intake;
 use super::{Accepted, Connection};
-use crate::auth::{Origin, Principal};
+use crate::auth::{Method, Origin, Principal, Subject};
 use crate::codec::{
     Connack, Connect, DecodeError, Packet, Properties, Reason, Version, decode, encode, frame_len,
     peek_version,
@@ -29,13 +31,26 @@ const CONNECT: u8 = 1;
 /// Time in which a refusal must be written.
 const REFUSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// Who is let in.
+struct Guest {
+    principal: Principal,
+    /// The one that was chosen here.
+    client_id: Option<String>,
+    /// How it may authenticate again.
+    again: Option<Again>,
+}
+
 /// What a CONNECT leads to.
 enum Next {
     /// Served here.
-    Join {
-        principal: Principal,
+    Join(Guest),
+    /// It is asked further by a method, then served here.
+    Converse {
+        method: Arc<dyn Method>,
         client_id: Option<String>,
     },
+    /// It is gone.
+    Gone,
     /// Its session lives on another worker.
     Home(u16),
     /// No.
@@ -56,7 +71,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         deadline.into(),
         first_packet(&worker, stream, listener, &mut read),
     );
-    let (stream, len) = whole
+    let (mut stream, len) = whole
         .await
         .inspect_err(|_| tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s"))
         .ok()?
@@ -73,20 +88,22 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             return None;
         }
     };
-    let Ok(next) = timeout_at(deadline.into(), next(&worker, &packet, peer.ip(), listener)).await else {
-        tracing::debug!(%peer, "closed: its password was not checked within limits.connect_timeout_s");
+    let mut behind = read.get(len..).unwrap_or_default().to_vec();
+    let decided = decide(&worker, &mut stream, &mut behind, &packet, peer.ip(), listener);
+    let Ok(next) = timeout_at(deadline.into(), decided).await else {
+        tracing::debug!(%peer, "closed: not authenticated within limits.connect_timeout_s");
         return None;
     };
     if !matches!(next, Next::Home(_)) {
         worker.with(|state| state.count_connect(len)); // once, wherever it came to first
     }
     match next {
-        Next::Join { principal, client_id } => {
-            let joined = join(&worker, &packet, client_id, principal, listener)?;
+        Next::Join(guest) => {
+            let joined = join(&worker, &packet, guest.client_id, guest.principal, listener)?;
             let version = packet.version;
-            read.drain(..len);
             let limits = worker.shared.config.limits_at(listener);
-            let intake = Intake::new(read, limits, worker.with(|state| state.now_ms()));
+            let intake = Intake::new(behind, limits, worker.with(|state| state.now_ms()));
+            let intake = intake.may_authenticate(guest.again);
             Some(Connection::new(worker, stream, joined, version, intake, permits))
         }
         Next::Home(home) => {
@@ -102,6 +119,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             mailbox.put_socket(Box::new(handed_over));
             None
         }
+        Next::Converse { .. } | Next::Gone => None,
         Next::Refuse(version, reason) => {
             worker.with(|state| state.count_refused());
             tracing::info!(%peer, client_id = packet.client_id, ?reason, "CONNECT refused");
@@ -169,6 +187,46 @@ async fn read_connect(
     }
 }
 
+/// What a CONNECT leads to, once the client has said all that is asked of it. `behind`: what came behind CONNECT.
+async fn decide(
+    worker: &Worker,
+    stream: &mut Transport,
+    behind: &mut Vec<u8>,
+    connect: &Connect<'_>,
+    peer: IpAddr,
+    listener: usize,
+) -> Next {
+    let next = match next(worker, connect, peer, listener).await {
+        Next::Converse { method, client_id } => {
+            let subject = Subject {
+                client_id: client_id.as_deref().unwrap_or(connect.client_id),
+                username: connect.username,
+            };
+            let exchange = method.begin(subject);
+            let max_bytes = worker.shared.config.limits_at(listener).max_packet_bytes;
+            match converse(stream, behind, connect, exchange, max_bytes).await {
+                Outcome::Done(principal) => {
+                    let name = connect.properties.authentication_method();
+                    Next::Join(Guest {
+                        principal,
+                        client_id,
+                        again: name.map(|name| Again::new(name, method)),
+                    })
+                }
+                Outcome::Refused(reason) => Next::Refuse(connect.version, reason),
+                Outcome::Gone => Next::Gone,
+            }
+        }
+        next => next,
+    };
+    match next {
+        Next::Join(_) if worker.shared.is_past(Stage::Quiet) => {
+            Next::Refuse(connect.version, Reason::ServerShuttingDown)
+        }
+        next => next,
+    }
+}
+
 async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize) -> Next {
     let limits = SessionLimits::from(worker.shared.config.limits_at(index));
     let Some(listener) = worker.shared.config.listeners.get(index) else {
@@ -211,14 +269,22 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
         allow_anonymous: listener.allow_anonymous,
         loopback_only: listener.loopback_only,
     };
+    if let Some(name) = connect.properties.authentication_method() {
+        return match worker.shared.auth.method(name, origin) {
+            _ if !origin.is_near_enough() => Next::Refuse(connect.version, Reason::NotAuthorized),
+            Some(method) => Next::Converse {
+                method,
+                client_id: assigned,
+            },
+            None => Next::Refuse(connect.version, Reason::BadAuthenticationMethod), // [MQTT-4.12.0-1]
+        };
+    }
     match worker.shared.auth.authenticate(connect, origin).wait().await {
-        Ok(_) if worker.shared.is_past(Stage::Quiet) => {
-            Next::Refuse(connect.version, Reason::ServerShuttingDown)
-        }
-        Ok(principal) => Next::Join {
+        Ok(principal) => Next::Join(Guest {
             principal,
             client_id: assigned,
-        },
+            again: None,
+        }),
         Err(reason) => Next::Refuse(connect.version, reason),
     }
 }

@@ -2,8 +2,10 @@
 //! so that the acknowledgements and pings behind it are still served.
 
 use std::num::NonZeroU64;
+use std::task::Context;
 
 use super::End;
+use super::exchange::{Again, Asked};
 use super::pace::Pace;
 use crate::codec::{DecodeError, Packet, Reason, Version, decode, frame_len};
 use crate::config::Limits;
@@ -29,6 +31,8 @@ pub(super) struct Intake {
     resume_ms: Option<NonZeroU64>,
     max_packet_bytes: u32,
     receive_maximum: u16,
+    /// The client was let in by a method, and may authenticate again.
+    again: Option<Box<(Again, Option<Asked>)>>,
 }
 
 /// Whole packets that wait for room, in order.
@@ -51,6 +55,21 @@ impl Intake {
             resume_ms: None,
             max_packet_bytes: u32::try_from(limits.max_packet_bytes).unwrap_or(u32::MAX),
             receive_maximum: limits.receive_maximum,
+            again: None,
+        }
+    }
+
+    /// The client was let in by a method.
+    pub fn may_authenticate(mut self, again: Option<Again>) -> Self {
+        self.again = again.map(|again| Box::new((again, None)));
+        self
+    }
+
+    /// Goes on with an authentication on this connection, if there is one.
+    pub fn poll_auth(&mut self, worker: &Worker, at: SessionRef, cx: &mut Context<'_>) -> Result<(), End> {
+        match self.again.as_deref_mut() {
+            Some((again, asked)) => again.poll(worker, at, asked, cx),
+            None => Ok(()),
         }
     }
 
@@ -205,9 +224,21 @@ impl Intake {
                 "a second CONNECT [MQTT-3.1.0-2]",
             ));
         }
-        match decode(version, frame).map_err(refused)? {
-            Packet::Publish(publish) => worker.with(|state| state.publish(at, publish)).map_err(violated),
-            packet => worker
+        match (
+            decode(version, frame).map_err(refused)?,
+            self.again.as_deref_mut(),
+        ) {
+            (Packet::Auth(auth), Some((again, asked))) => {
+                if asked.replace(again.admit(&auth)?).is_some() {
+                    let text = "AUTH before the last one was answered (section 4.12)";
+                    return Err(End::Closed(Reason::ProtocolError, text));
+                }
+                Ok(Taken::Yes)
+            }
+            (Packet::Publish(publish), _) => {
+                worker.with(|state| state.publish(at, publish)).map_err(violated)
+            }
+            (packet, _) => worker
                 .with(|state| state.control_packet(at, packet))
                 .map_err(violated)?
                 .map_or(Ok(Taken::Yes), |with_will| Err(End::Disconnected { with_will })),

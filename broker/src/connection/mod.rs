@@ -1,6 +1,7 @@
 //! The one place where a socket and a session meet: one task per connection, one loop that reads what is there, feeds
 //! every packet, writes once. An idle connection owns no buffer.
 
+mod exchange;
 mod handshake;
 mod intake;
 mod pace;
@@ -166,6 +167,7 @@ impl Connection {
     /// room, which nobody tells of, and what is handled may be acknowledged at once: so until nothing moves any more.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
+            self.intake.poll_auth(&self.worker, self.at, cx)?;
             self.poll_write(cx).map_err(|_| End::Lost)?;
             let before = self.intake.waiting_bytes();
             self.intake.retry(&self.worker, self.at, self.version)?;

@@ -71,6 +71,13 @@ impl Session {
             if granted.keep_alive_s != connect.keep_alive_s {
                 properties.push(Property::ServerKeepAlive(granted.keep_alive_s));
             }
+            // It was let in by this method [MQTT-4.12.0-5], or there is none [MQTT-4.12.0-6].
+            if let Some(method) = connect.properties.authentication_method() {
+                properties.push(Property::AuthenticationMethod(method));
+                if let Some(data) = &granted.authentication_data {
+                    properties.push(Property::AuthenticationData(data));
+                }
+            }
         }
         self.control(&Packet::Connack(Connack {
             session_present: granted.session_present && connect.version != Version::V31,

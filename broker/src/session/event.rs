@@ -85,6 +85,8 @@ pub struct Attach {
     pub assigned_client_id: Option<Box<str>>,
     /// Seconds for which the session may outlive its connection at most; `u32::MAX`: for ever.
     pub max_session_expiry_s: u32,
+    /// What the method that let the client in says at last.
+    pub authentication_data: Option<Vec<u8>>,
     /// What stands before every topic of its clients on this listener.
     pub mount: Option<Arc<str>>,
 }

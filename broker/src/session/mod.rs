@@ -36,7 +36,7 @@ pub use receive::fingerprint;
 pub use restore::{Restart, id_jump};
 
 use crate::codec::topic::split_share;
-use crate::codec::{PacketId, QoS, Reason, Subscription, Version};
+use crate::codec::{Auth, Packet, PacketId, PropertiesBuf, Property, QoS, Reason, Subscription, Version};
 use crate::hub::{Match, Share};
 use crate::record::Origin;
 use crate::store::StoreEvent;
@@ -332,6 +332,19 @@ impl Session {
     /// The connection is to end: what waits is sent, then DISCONNECT with `reason` to a 5.0 client, then nothing more.
     pub fn close(&mut self, reason: Reason) {
         self.phase = self.phase.close(reason);
+    }
+
+    /// AUTH to a client that authenticates again.
+    pub fn authenticate(&mut self, method: &str, reason: Reason, data: Option<&[u8]>) {
+        let mut properties = PropertiesBuf::default();
+        properties.push(Property::AuthenticationMethod(method));
+        if let Some(data) = data {
+            properties.push(Property::AuthenticationData(data));
+        }
+        self.control(&Packet::Auth(Auth {
+            reason,
+            properties: properties.as_properties(),
+        }));
     }
 
     /// Bytes came from the client.

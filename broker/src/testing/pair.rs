@@ -161,6 +161,7 @@ impl Pair {
             keep_alive_s: connect.keep_alive_s,
             assigned_client_id: None,
             max_session_expiry_s: 3_600,
+            authentication_data: None,
             mount: self.mount.clone(),
         };
         self.session.attach(self.now_ms, &connect, granted);

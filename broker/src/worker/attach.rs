@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::guard::Guard;
 use super::state::{Link, SessionRef, Slot, State};
 use crate::auth::Principal;
 use crate::codec::{Connect, Reason};
@@ -30,7 +29,7 @@ impl State {
         &mut self,
         connect: &Connect<'_>,
         client_id: &str,
-        principal: Principal,
+        mut principal: Principal,
         assigned: bool,
         listener: usize,
     ) -> Attached {
@@ -46,16 +45,15 @@ impl State {
         let kick = Rc::new(Cell::new(None));
         let mut attach = self.attach_options(connect, client_id, session_present, assigned, listener);
         let config = self.shared.config.listeners.get(listener);
+        attach.authentication_data = principal.data.take();
         attach.mount = config.and_then(|listener| listener.mount_point.clone());
         let limits = self.limits_at(listener);
         let now_ms = self.now_ms;
         if let Some(slot) = self.slot(at) {
-            slot.username = principal.username.map(Into::into);
-            slot.guard = principal.rules.map(Guard::new).map(Box::new);
+            slot.become_principal(principal);
             if session_present {
                 slot.forget_what_may_not_be_read();
             }
-            slot.class = None;
             slot.held = false;
             slot.session.set_limits(limits);
             slot.link = Some(Link {
@@ -120,6 +118,7 @@ impl State {
             keep_alive_s: granted,
             assigned_client_id: assigned.then(|| client_id.into()),
             max_session_expiry_s: limits.max_session_expiry_s,
+            authentication_data: None,
             mount: None,
         }
     }

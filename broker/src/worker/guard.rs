@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::publish::Taken;
 use super::state::{SessionRef, Slot, State};
-use crate::auth::{DenyAction, Granted, Rules, Who};
+use crate::auth::{DenyAction, Granted, Principal, Rules, Who};
 use crate::codec::topic::split_share;
 use crate::codec::{Publish, Reason, Version};
 use crate::hub::Share;
@@ -68,6 +68,13 @@ fn plain(filter: &str) -> &str {
 }
 
 impl Slot {
+    /// Its client is `principal`.
+    pub fn become_principal(&mut self, principal: Principal) {
+        self.username = principal.username.map(Into::into);
+        self.guard = principal.rules.map(Guard::new).map(Box::new);
+        self.class = None;
+    }
+
     /// Whether its client may publish on `topic`.
     pub fn may_publish(&mut self, topic: &str) -> bool {
         let Some(guard) = &mut self.guard else {
@@ -154,6 +161,26 @@ impl Slot {
 }
 
 impl State {
+    /// Client id and user name of session `at`.
+    pub fn subject(&mut self, at: SessionRef) -> Option<(Arc<str>, Option<Box<str>>)> {
+        let slot = self.slot(at)?;
+        Some((slot.session.client_id_shared(), slot.username.clone()))
+    }
+
+    /// The client has authenticated again: this is who it is now, with what that one may do.
+    pub fn is_now(&mut self, at: SessionRef, principal: Principal) {
+        if let Some(slot) = self.slot(at) {
+            slot.become_principal(principal);
+        }
+    }
+
+    /// AUTH to a client that authenticates again.
+    pub fn send_auth(&mut self, at: SessionRef, method: &str, reason: Reason, data: Option<&[u8]>) {
+        if let Some(slot) = self.slot(at) {
+            slot.session.authenticate(method, reason, data);
+        }
+    }
+
     /// A PUBLISH that may not be made, because of its whole `topic`.
     pub(super) fn deny_publish(
         &mut self,

@@ -103,6 +103,7 @@ fn connack_tells_what_was_granted() {
         keep_alive_s: 30,
         assigned_client_id: Some("made-up".into()),
         max_session_expiry_s: 50,
+        authentication_data: None,
         mount: None,
     };
     pair.session.attach(0, &connect(V5), granted);
