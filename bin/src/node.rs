@@ -113,10 +113,12 @@ impl Node {
                 "stopped before they were decided: they were not acknowledged, and their clients will send them again"
             );
         }
-        match self
-            .sink
-            .map(|sink| sink.stop(until.min(Instant::now() + SINK_MOST)))
-        {
+        let stop = |sink: &SinkHandle| sink.stop(until.min(Instant::now() + SINK_MOST));
+        let ended = self.sink.as_ref().map(stop);
+        if let Some(why) = self.sink.as_ref().and_then(|sink| sink.status().unsaved) {
+            tracing::warn!(why, "the next start sends some of what Kafka has once more");
+        }
+        match ended {
             None | Some(Ok(0)) => {}
             Some(Ok(records)) => {
                 tracing::info!(

@@ -22,6 +22,7 @@ const DELIVERED_SEQUENCE: &str = "forebay_sink_delivered_sequence";
 const QUARANTINED: &str = "forebay_quarantine_total";
 const QUARANTINE: &str = "forebay_quarantine_records";
 const QUARANTINE_BYTES: &str = "forebay_quarantine_bytes";
+const QUARANTINE_UNREADABLE: &str = "forebay_quarantine_unreadable_files";
 const SAVES: &str = "forebay_sink_cursor_saves_total";
 const SAVE_ERRORS: &str = "forebay_sink_cursor_save_errors_total";
 const LATENCY: &str = "forebay_publish_to_kafka_seconds";
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) quarantined: Counter,
     pub(crate) quarantine: Gauge,
     pub(crate) quarantine_bytes: Gauge,
+    pub(crate) quarantine_unreadable: Gauge,
     pub(crate) saves: Counter,
     pub(crate) save_errors: Counter,
     pub(crate) latency: Histogram,
@@ -93,6 +95,7 @@ impl Metrics {
             quarantined: counter!(QUARANTINED),
             quarantine: gauge!(QUARANTINE),
             quarantine_bytes: gauge!(QUARANTINE_BYTES),
+            quarantine_unreadable: gauge!(QUARANTINE_UNREADABLE),
             saves: counter!(SAVES),
             save_errors: counter!(SAVE_ERRORS),
             latency: histogram!(LATENCY),
@@ -124,6 +127,10 @@ fn describe_log() {
         "Records in the quarantine that wait for the dead letter topic or an operator"
     );
     describe_gauge!(QUARANTINE_BYTES, Unit::Bytes, "Bytes of the quarantine");
+    describe_gauge!(
+        QUARANTINE_UNREADABLE,
+        "Files of the quarantine that can't be read and were set aside"
+    );
     describe_counter!(
         SAVES,
         "How often the position of the sink in the log was made durable"

@@ -16,6 +16,8 @@ pub struct SinkStatus {
     pub open: usize,
     /// Those of them that wait for a topic that can't take records.
     pub parked: usize,
+    /// Why its cursor could not be saved when that was last tried: what Kafka has is sent again after a new start.
+    pub unsaved: Option<String>,
 }
 
 /// Between the pump and its handle.
@@ -54,14 +56,7 @@ impl Shared {
     }
 
     /// Sets what the outside sees.
-    pub(crate) fn set(&self, reason: Option<String>, in_flight: usize, open: usize, parked: usize) {
-        let status = SinkStatus {
-            ready: reason.is_none(),
-            reason: reason.unwrap_or_default(),
-            in_flight,
-            open,
-            parked,
-        };
+    pub(crate) fn set(&self, status: SinkStatus) {
         let mut state = self.lock();
         if !same_but_for_numbers(&state.status.reason, &status.reason) {
             tracing::info!(ready = status.ready, reason = status.reason, "the way to Kafka");
@@ -71,6 +66,11 @@ impl Shared {
 
     pub(crate) fn status(&self) -> SinkStatus {
         self.lock().status.clone()
+    }
+
+    /// Sets how the last save of the cursor went.
+    pub(crate) fn set_unsaved(&self, why: Option<String>) {
+        self.lock().status.unsaved = why;
     }
 
     pub(crate) fn stop_at(&self) -> Option<Instant> {

@@ -31,6 +31,7 @@ struct Item<T> {
 #[derive(Debug)]
 pub(crate) struct Lane<T> {
     items: VecDeque<Item<T>>,
+    bytes: usize,
     base: u64,
     sent: usize,
     sent_bytes: usize,
@@ -45,6 +46,7 @@ impl<T> Default for Lane<T> {
     fn default() -> Self {
         Self {
             items: VecDeque::new(),
+            bytes: 0,
             base: 0,
             sent: 0,
             sent_bytes: 0,
@@ -57,6 +59,7 @@ impl<T> Default for Lane<T> {
 impl<T> Lane<T> {
     /// Appends a record.
     pub(crate) fn push(&mut self, value: T, bytes: usize) {
+        self.bytes += bytes;
         self.items.push_back(Item {
             value,
             bytes,
@@ -72,6 +75,11 @@ impl<T> Lane<T> {
     /// Whether all is done.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Bytes of all that is not done.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Records that were sent and are not done.
@@ -161,6 +169,7 @@ impl<T> Lane<T> {
 
     fn forget(&mut self, bytes: usize) {
         self.base += 1;
+        self.bytes -= bytes;
         self.sent -= 1;
         self.sent_bytes -= bytes;
     }
@@ -195,6 +204,13 @@ impl<T> Lane<T> {
         if self.sent == 0 {
             self.primed = false;
         }
+    }
+
+    /// Takes out the records from index `at` on, or those of them that were not sent.
+    pub(crate) fn split_off(&mut self, at: usize) -> impl Iterator<Item = T> {
+        let off = self.items.split_off(at.max(self.sent).min(self.items.len()));
+        self.bytes -= off.iter().map(|item| item.bytes).sum::<usize>();
+        off.into_iter().map(|item| item.value)
     }
 
     /// All records that are not done, in order.

@@ -23,6 +23,7 @@ enum Action {
     Inspect(Inspect),
     Dump(Dump),
     Drain(Drain),
+    Forget(Forget),
 }
 
 /// Segments, positions, how far each consumer is and what waits for it, and damage. Reads only, also while a broker runs.
@@ -78,6 +79,28 @@ struct Drain {
     source: Source,
 }
 
+/// Drop a consumer that is no longer configured, such as the sink of a node that goes without Kafka from now on: the
+/// spool keeps records for it for ever. Without --yes it says what waits for it and changes nothing. The node must not run.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  forebay spool forget /var/lib/forebay kafka
+  forebay spool forget /var/lib/forebay kafka --yes
+
+What waits for this consumer alone is lost with it: `forebay spool drain` brings it to Kafka first.
+
+Exit codes: 0 done (or, without --yes, said), 1 there is no such consumer, 74 the spool can't be opened or a broker runs on it.")]
+struct Forget {
+    /// Data directory of the node (node.data_dir), or the folder of the spool itself.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The consumer, as `forebay spool inspect` names it.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+}
+
 impl Spool {
     /// Does it and gives the exit code.
     pub fn execute(self) -> anyhow::Result<u8> {
@@ -85,6 +108,7 @@ impl Spool {
             Action::Inspect(Inspect { dir, json }) => spool::inspect(&dir, json),
             Action::Dump(Dump { dir, from, limit }) => spool::dump(&dir, from.unwrap_or(0), limit),
             Action::Drain(Drain { dir, source }) => spool::drain(&dir, source.load()?),
+            Action::Forget(Forget { dir, name, yes }) => spool::forget(&dir, &name, yes),
         }
     }
 }

@@ -88,8 +88,22 @@ pub fn drain(dir: &Path, settings: Settings) -> anyhow::Result<u8> {
         say(&format!("stopped: {waits} records still wait in the spool"));
         return Ok(exit::FAILED);
     }
+    if let Some(why) = sink.status().unsaved {
+        return Err(not_noted(&why).into());
+    }
     say("the spool is empty: all of it is in Kafka, or in quarantine where Kafka refused it");
     Ok(exit::OK)
+}
+
+/// All of it is in Kafka, and the spool does not know.
+fn not_noted(why: &str) -> Coded {
+    Coded {
+        text: format!(
+            "all of it is in Kafka, but that can't be noted in the spool: {why}\n    hint: make room on its disk and \
+             drain again: until then it would be sent to Kafka once more"
+        ),
+        code: exit::IO,
+    }
 }
 
 /// Waits until nothing waits any more, and says how it goes.

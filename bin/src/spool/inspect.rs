@@ -78,7 +78,8 @@ fn text(dir: &Path, seen: &Inspection, out: &mut impl Write) -> std::io::Result<
     Ok(())
 }
 
-fn consumer(cursor: &CursorView, out: &mut impl Write) -> std::io::Result<()> {
+/// One line about a consumer.
+pub(super) fn consumer(cursor: &CursorView, out: &mut impl Write) -> std::io::Result<()> {
     let CursorView {
         name,
         sequence,

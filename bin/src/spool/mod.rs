@@ -1,13 +1,15 @@
-//! `forebay spool inspect | dump | drain`: the spool of a node, from outside.
+//! `forebay spool inspect | dump | drain | forget`: the spool of a node, from outside.
 
 mod drain;
 mod dump;
+mod forget;
 mod inspect;
 
 use std::path::{Path, PathBuf};
 
 pub use drain::drain;
 pub use dump::dump;
+pub use forget::forget;
 pub use inspect::inspect;
 
 use forebay_broker::spool::OpenError;

@@ -151,3 +151,31 @@ fn what_can_not_be_done_is_said() {
     assert_eq!(output.code, 64, "{}", output.err);
     assert!(output.err.contains("[kafka]"), "{}", output.err);
 }
+
+#[test]
+fn a_consumer_that_is_gone_for_good_is_forgotten_and_not_before_yes_is_said() {
+    let dir = Dir::new();
+    let running = Running::start(&dir, &config("127.0.0.1:1"));
+    publish(&running.mqtt);
+    let forget = |more: &[&str]| dir.run(&[&["spool", "forget", "data"], more].concat());
+    let locked = forget(&["kafka", "--yes"]);
+    assert_eq!(locked.code, 74, "{}", locked.err);
+    assert!(locked.err.contains("locked by another process"), "{}", locked.err);
+    assert_eq!(running.stop(Signal::TERM).code(), Some(0));
+    let unknown = forget(&["nobody", "--yes"]);
+    assert_eq!(unknown.code, 1, "{}", unknown.err);
+    assert!(unknown.err.contains("there is kafka"), "{}", unknown.err);
+    let consumers = || {
+        let seen = json(&dir.run(&["spool", "inspect", "data", "--json"]).out);
+        seen["consumers"].as_array().unwrap().len()
+    };
+    let dry = forget(&["kafka"]);
+    assert_eq!((dry.code, consumers()), (0, 1), "{}{}", dry.out, dry.err);
+    assert!(
+        dry.out.contains("wait for it") && dry.out.contains("nothing was changed"),
+        "{}",
+        dry.out
+    );
+    let done = forget(&["kafka", "--yes"]);
+    assert_eq!((done.code, consumers()), (0, 0), "{}{}", done.out, done.err);
+}

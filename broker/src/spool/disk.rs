@@ -31,6 +31,11 @@ pub(super) trait Index {
     /// The place of `sequence`; `None` beyond the end.
     fn find(&self, sequence: u64) -> Option<Place>;
 
+    /// Whether that segment was released since it was found: what is missing of it is no damage.
+    fn is_gone(&self, _number: u64) -> bool {
+        false
+    }
+
     /// Told of what is damaged; `bytes` gives what stands at an offset and length of its segment.
     fn damaged(&self, damage: Damage, bytes: &mut dyn FnMut(u64, u64) -> Vec<u8>);
 }
@@ -64,11 +69,17 @@ impl DiskReader {
     /// The group that holds `next`; when that is lost `next` goes on behind what is lost. `None` at the end.
     pub fn read(&mut self, index: &dyn Index, next: &mut u64) -> Result<Option<Group>, LogError> {
         while let Some(place) = index.find(*next) {
-            let step = self.step(index, &place, next);
-            match step.map_err(|error| self.error(&place, &error))? {
-                Step::Group(group) => return Ok(Some(group)),
-                Step::On => {}
-                Step::End => break,
+            match self.step(index, &place, next) {
+                Ok(Step::Group(group)) => return Ok(Some(group)),
+                Ok(Step::On) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && index.is_gone(place.number) => {
+                    if place.open_end {
+                        break;
+                    }
+                    *next = place.end;
+                }
+                Ok(Step::End) => break,
+                Err(error) => return Err(self.error(&place, &error)),
             }
         }
         Ok(None)

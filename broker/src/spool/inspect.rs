@@ -1,17 +1,18 @@
 //! A look at a spool from outside, without its lock: nothing is written, and a broker may be running on it. What it
-//! writes meanwhile may be seen in part, as the end of the log.
+//! writes meanwhile may be seen in part, as the end of the log; what it releases meanwhile may be missing, which is no
+//! damage.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::damage::Damage;
 use super::disk::{DiskReader, Index, Place};
-use super::fs::{Fs, RealFs};
+use super::fs::{Fs, Mode, RealFs};
 use super::open::OpenError;
 use super::recovery::{Known, Spot, Survey, scan, survey};
-use super::segment::{self, DATA_START};
+use super::segment::{self, DATA_START, Head, SegmentHeader};
 use super::shared::now_ms;
 use super::table::{Facts, Frame, Verdict, decide};
 use super::{Entry, LogError, Position};
@@ -104,6 +105,9 @@ pub(super) fn inspect_on(dir: &Path, fs: &dyn Fs) -> Result<Inspection, OpenErro
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(OpenError::io(&path)(error)),
         };
+        if is_gone(dir, &known.header, fs) {
+            continue;
+        }
         let claim = survey.known.get(at + 1).map(|next| next.header.first);
         seen.add(known, &spots, claim, cursor);
         let counts = |spot: &&Spot| claim.is_none_or(|claim| spot.first < claim);
@@ -121,6 +125,17 @@ pub(super) fn inspect_on(dir: &Path, fs: &dyn Fs) -> Result<Inspection, OpenErro
     seen.set_aside = aside.filter(|name| name.starts_with("damage-")).collect();
     seen.set_aside.sort();
     Ok(seen)
+}
+
+/// Whether the segment of this header is no longer there: the broker was done with it, and its file has another name or
+/// another use.
+fn is_gone(dir: &Path, header: &SegmentHeader, fs: &dyn Fs) -> bool {
+    let file = fs.open(&segment::path(dir, header.number), Mode::Read);
+    match file.and_then(|file| SegmentHeader::read(&*file, header.number)) {
+        Ok(Head::Header(now)) => now.salt != header.salt,
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 impl Inspection {
@@ -216,8 +231,10 @@ pub(super) fn read_only_on(dir: &Path, sequence: u64, fs: Arc<dyn Fs>) -> Result
     let survey = survey(dir, &*fs)?;
     let first = survey.known.first().map_or(0, |known| known.header.first);
     Ok(Entries {
-        disk: DiskReader::new(fs, dir.to_owned()),
+        disk: DiskReader::new(Arc::clone(&fs), dir.to_owned()),
         index: Still {
+            fs,
+            dir: dir.to_owned(),
             known: survey.known,
             damage: Mutex::default(),
         },
@@ -240,6 +257,8 @@ pub struct Entries {
 /// The segments as they were found.
 #[derive(Debug)]
 struct Still {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
     known: Vec<Known>,
     damage: Mutex<Vec<Damage>>,
 }
@@ -260,7 +279,15 @@ impl Index for Still {
         })
     }
 
+    fn is_gone(&self, number: u64) -> bool {
+        let known = self.known.iter().find(|known| known.header.number == number);
+        known.is_some_and(|known| is_gone(&self.dir, &known.header, &*self.fs))
+    }
+
     fn damaged(&self, damage: Damage, _bytes: &mut dyn FnMut(u64, u64) -> Vec<u8>) {
+        if self.is_gone(damage.segment) {
+            return;
+        }
         let mut all = self.damage.lock().unwrap_or_else(|e| e.into_inner());
         all.push(damage);
     }

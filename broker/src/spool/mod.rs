@@ -55,6 +55,7 @@ pub mod cursor;
 mod damage;
 mod disk;
 mod fields;
+mod forget;
 pub mod fs;
 mod gather;
 pub mod group;
@@ -78,6 +79,7 @@ use std::time::Duration;
 
 use crate::bus::Chunk;
 pub use damage::Damage;
+pub use forget::forget;
 pub use inspect::{CursorView, Entries, Inspection, SegmentView, inspect, open_read_only};
 pub use log::Log;
 pub use open::{OpenError, Spool, open};

@@ -104,7 +104,10 @@ pub(super) fn survey(dir: &Path, fs: &dyn Fs) -> Result<Survey, OpenError> {
     for (name, size) in fs.list(dir).map_err(OpenError::io(dir))? {
         let path = dir.join(&name);
         if let Some(number) = segment::number(&name) {
-            let file = fs.open(&path, Mode::Read).map_err(OpenError::io(&path))?;
+            // A broker that runs on it may have used it again under another name.
+            let Some(file) = there(fs.open(&path, Mode::Read)).map_err(OpenError::io(&path))? else {
+                continue;
+            };
             let head = SegmentHeader::read(&*file, number).map_err(OpenError::io(&path))?;
             if let Head::Version(version) = head {
                 return Err(OpenError::Version { path, version });
@@ -128,7 +131,9 @@ pub(super) fn survey(dir: &Path, fs: &dyn Fs) -> Result<Survey, OpenError> {
             _ if last.is_some_and(|last| at < last) => survey.headless.push((number, size)),
             _ => {
                 let path = segment::path(dir, number);
-                let file = fs.open(&path, Mode::Read).map_err(OpenError::io(&path))?;
+                let Some(file) = there(fs.open(&path, Mode::Read)).map_err(OpenError::io(&path))? else {
+                    continue;
+                };
                 match segment::own_groups(file, number).map_err(OpenError::io(&path))? {
                     0 => survey.unused.push((number, size)),
                     groups => {
@@ -140,6 +145,13 @@ pub(super) fn survey(dir: &Path, fs: &dyn Fs) -> Result<Survey, OpenError> {
         }
     }
     Ok(survey)
+}
+
+fn there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 impl Survey {

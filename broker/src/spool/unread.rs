@@ -41,7 +41,8 @@ impl Unread {
                 consumer = name,
                 records,
                 file = %cursor::path(&shared.config.dir, &name).display(),
-                "the spool keeps records for a consumer that does not run: configure it again, or, if it is gone for good, stop forebay and delete the file"
+                "the spool keeps records for a consumer that does not run: configure it again, or, if it is gone for \
+                 good, stop forebay and run `forebay spool forget DIR NAME --yes`"
             );
         }
     }

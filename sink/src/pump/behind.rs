@@ -1,12 +1,12 @@
 //! Topics that fell behind: their share of the memory is full, so that their records stay in the log. Each remembers
 //! the positions from which they are to be read. When such a topic takes records again, a second look at the log brings
 //! them, up to where the others are; from there on they come as they are read. One second look at a time, for all
-//! topics that can use it.
+//! partitions that can use it: one that is dead stays where it is, and the others of its topic go on without it.
 
 use forebay_broker::spool::LogScan;
 
-use super::topic::State;
-use super::{Pump, READS_A_TURN};
+use super::topic::{State, Topic};
+use super::{Delivery, LaneState, Pump, READS_A_TURN, Source};
 
 /// In the place of a position: the records of this partition are taken as they are read.
 pub(super) const TAKEN: u64 = u64::MAX;
@@ -16,28 +16,86 @@ const LEAST_SHARE: usize = 64 * 1024;
 /// Where the records of a topic go on that are left in the log.
 #[derive(Debug)]
 pub(super) struct Behind {
-    /// For each partition of the count at that time: the sequence to read from, or [`TAKEN`].
-    pub(super) from: Vec<u64>,
+    /// For each partition of the count at that time.
+    ways: Vec<Way>,
+}
+
+/// Where the records of one partition go on.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// The sequence to read from, or [`TAKEN`].
+    from: u64,
     /// Whether the second look in progress brings its records.
     joining: bool,
 }
 
 impl Behind {
     pub(super) fn new(from: Vec<u64>) -> Self {
-        Self { from, joining: false }
+        let way = |from| Way { from, joining: false };
+        Self {
+            ways: from.into_iter().map(way).collect(),
+        }
     }
 
-    fn lowest(&self) -> u64 {
-        self.from.iter().copied().min().unwrap_or(TAKEN)
+    /// The count of partitions that it is about.
+    pub(super) fn partitions(&self) -> u32 {
+        self.ways.len() as u32
     }
 
     /// Whether a record of that partition and sequence is to be taken from the pass that brings it.
     pub(super) fn takes(&self, partition: u32, sequence: u64, scanned: bool) -> bool {
-        let from = self.from.get(partition as usize).copied().unwrap_or(TAKEN);
-        if scanned {
-            self.joining && from <= sequence
-        } else {
-            from == TAKEN
+        let way = self.ways.get(partition as usize);
+        match way {
+            Some(way) if scanned => way.joining && way.from <= sequence,
+            Some(way) => way.from == TAKEN,
+            None => !scanned,
+        }
+    }
+
+    /// Tells its partitions apart, where they were not known when it fell behind.
+    fn spread(&mut self, partitions: usize) {
+        if let &[way] = self.ways.as_slice() {
+            self.ways = vec![way; partitions.max(1)];
+        }
+    }
+
+    fn is_joining(&self) -> bool {
+        self.ways.iter().any(|way| way.joining)
+    }
+
+    /// Has the second look bring what its partitions have missed, but for those that are dead; the lowest position.
+    fn join(&mut self, dead: &[bool]) -> u64 {
+        let mut lowest = TAKEN;
+        for (at, way) in self.ways.iter_mut().enumerate() {
+            way.joining = way.from != TAKEN && !dead.get(at).copied().unwrap_or(false);
+            if way.joining {
+                lowest = lowest.min(way.from);
+            }
+        }
+        lowest
+    }
+
+    /// The second look goes on without the partitions for which `leaves` is true.
+    fn leave(&mut self, reached: u64, leaves: impl Fn(usize) -> bool) {
+        for (at, way) in self.ways.iter_mut().enumerate() {
+            if way.joining && leaves(at) {
+                *way = Way {
+                    from: way.from.max(reached),
+                    joining: false,
+                };
+            }
+        }
+    }
+
+    /// From `from` on the records of a partition stay in the log, if they do not already from below.
+    fn stay(&mut self, partition: usize, from: u64) {
+        if let Some(way) = self.ways.get_mut(partition) {
+            // One that joins was read up to where the second look is, above all that it keeps.
+            let before = if way.joining { TAKEN } else { way.from };
+            *way = Way {
+                from: before.min(from),
+                joining: false,
+            };
         }
     }
 }
@@ -51,13 +109,29 @@ pub(super) struct Scan {
 
 impl Pump {
     /// Bytes that a topic may keep in memory, while all together keep what they do.
-    fn share(&self) -> usize {
+    pub(super) fn share(&self) -> usize {
         let config = &self.parts.config;
         if self.parked_bytes < config.parked_bytes / 2 {
             config.parked_topic_bytes
         } else {
             config.parked_topic_bytes.min(LEAST_SHARE)
         }
+    }
+
+    /// For each partition whether it reports nothing for too long, and the bytes that such keep.
+    fn dead(&self, topic: &Topic) -> (Vec<bool>, usize) {
+        let mut bytes = 0;
+        let lanes = topic.lanes.iter().filter_map(|lane| self.lanes.get(*lane));
+        let dead = lanes.map(|state| {
+            let dead = self.is_dead(state);
+            bytes += if dead { state.lane.bytes() } else { 0 };
+            dead
+        });
+        (dead.collect(), bytes)
+    }
+
+    fn is_dead(&self, state: &LaneState) -> bool {
+        state.lane.sent() > 0 && self.now - state.moved > self.parts.config.stuck_after
     }
 
     /// Leaves the records of topics whose share is full in the log from here on.
@@ -67,44 +141,64 @@ impl Pump {
         }
         let share = self.share();
         for at in 0..self.table.len() {
-            let Some(topic) = self.table.get(at) else {
+            let Some(topic) = self.table.get(at).filter(|topic| topic.parks) else {
                 continue;
             };
-            // What one dead partition keeps is no reason to leave the others behind, up to once more as much.
+            let bytes = topic.parked_bytes;
             let full = match &topic.behind {
-                None => topic.parked_bytes >= share,
-                Some(behind) => topic.parked_bytes >= 2 * share && behind.from.contains(&TAKEN),
+                None => bytes >= share,
+                Some(behind) if behind.ways.iter().any(|way| way.from == TAKEN) => {
+                    let (dead, dead_bytes) = self.dead(topic);
+                    let fed = |(at, way): (usize, &Way)| way.from == TAKEN && dead.get(at) == Some(&true);
+                    is_full(bytes, dead_bytes, share)
+                        || (bytes >= 2 * share && behind.ways.iter().enumerate().any(fed))
+                }
+                Some(_) => false,
             };
-            if topic.parks && full {
+            if full {
                 self.fall_behind(at);
             }
         }
     }
 
     fn fall_behind(&mut self, at: usize) {
-        let (now, after, read_to) = (self.now, self.parts.config.stuck_after, self.read_to);
-        let Some(topic) = self.table.get_mut(at) else {
+        let read_to = self.read_to;
+        let Some(topic) = self.table.get(at) else {
             return;
         };
-        let again = topic.behind.is_some();
-        let lanes = &self.lanes;
-        let dead = |lane: &usize| {
-            let state = lanes.get(*lane);
-            state.is_some_and(|state| state.lane.sent() > 0 && now - state.moved > after)
+        let (dead, _) = self.dead(topic);
+        let is_dead = |at: usize| dead.get(at).copied().unwrap_or(false);
+        let partitions = match &topic.behind {
+            Some(behind) => behind.ways.len(),
+            None => topic.lanes.len().max(1),
         };
-        let some = topic.state == State::Ready && !again && topic.lanes.iter().any(dead);
-        let partitions = topic.lanes.len().max(1);
-        let behind = topic
-            .behind
-            .get_or_insert_with(|| Behind::new(vec![TAKEN; partitions]));
-        for (partition, from) in behind.from.iter_mut().enumerate() {
-            if *from == TAKEN && (!some || topic.lanes.get(partition).is_some_and(dead)) {
-                *from = read_to;
-            }
+        let fed = |at: &usize| match &topic.behind {
+            Some(behind) => behind.ways.get(*at).is_some_and(|way| way.from == TAKEN),
+            None => true,
+        };
+        // Where some are dead and fed, they alone are left behind.
+        let some = topic.state == State::Ready && (0..partitions).filter(fed).any(is_dead);
+        let left = (0..partitions).filter(fed).filter(|at| !some || is_dead(*at));
+        let left: Vec<usize> = left.collect();
+        for partition in left {
+            self.stay(at, partition, read_to);
         }
-        if again {
+    }
+
+    /// From `from` on the records of a partition stay in the log.
+    fn stay(&mut self, at: usize, partition: usize, from: u64) {
+        let Some(topic) = self.table.get_mut(at).filter(|_| from != TAKEN) else {
+            return;
+        };
+        // The first chunk of a run begins below what the last one had done.
+        let from = from.max(self.cursor.committed);
+        if let Some(behind) = &mut topic.behind {
+            behind.stay(partition, from);
             return;
         }
+        let mut behind = Behind::new(vec![TAKEN; topic.lanes.len().max(1)]);
+        behind.stay(partition, from);
+        topic.behind = Some(behind);
         tracing::warn!(
             topic = &*topic.name,
             bytes = topic.parked_bytes,
@@ -115,6 +209,76 @@ impl Pump {
             self.parts.routes.set_closed(*route, true);
         }
         self.behind += 1;
+    }
+
+    /// A topic that parks keeps no more than its share of what is not on its way: the rest is let go, and read again
+    /// when its time has come.
+    pub(super) fn let_go(&mut self, at: usize) {
+        let room = self.parts.config.parked_bytes.saturating_sub(self.parked_bytes);
+        let share = self.share().min(room);
+        let Some(topic) = self.table.get(at) else {
+            return;
+        };
+        let (dead, _) = self.dead(topic);
+        let some = topic.state == State::Ready && dead.contains(&true);
+        let lanes = topic.lanes.clone();
+        let sent = lanes.iter().filter_map(|lane| self.lanes.get(*lane));
+        let sent: usize = sent.map(|state| state.lane.sent_bytes()).sum();
+        let share = share.saturating_sub(topic.parked_bytes + sent);
+        let each = share / lanes.len().max(1);
+        // What waits for a new count of partitions stands behind all that is in the lanes: it goes first.
+        let fits = topic.waiting.is_empty();
+        let fits = fits && topic.behind.as_ref().is_none_or(|b| b.ways.len() == lanes.len());
+        for (partition, lane) in lanes.iter().enumerate().filter(|_| fits) {
+            let Some(state) = self.lanes.get_mut(*lane) else {
+                continue;
+            };
+            // What the others keep goes as it came.
+            if some && dead.get(partition) != Some(&true) {
+                continue;
+            }
+            let keep = keep(state.lane.iter(), state.lane.sent(), each);
+            let off: Vec<Delivery> = state.lane.split_off(keep).collect();
+            let (letters, from) = self.leave_in_log(off);
+            for letter in letters {
+                let bytes = letter.bytes as usize;
+                if let Some(state) = self.lanes.get_mut(*lane) {
+                    state.lane.push(letter, bytes);
+                }
+            }
+            self.stay(at, partition, from);
+        }
+        let Some(topic) = self.table.get_mut(at).filter(|topic| topic.behind.is_none()) else {
+            return;
+        };
+        let keep = keep(topic.waiting.iter(), 0, share);
+        let off = topic.waiting.split_off(keep);
+        let (letters, from) = self.leave_in_log(off.into());
+        if let Some(topic) = self.table.get_mut(at) {
+            topic.waiting.extend(letters);
+        }
+        for partition in 0..lanes.len().max(1) {
+            self.stay(at, partition, from);
+        }
+    }
+
+    /// Forgets records that are to be read again from where the lowest of them stands; those of the quarantine are in
+    /// no log, and come back.
+    fn leave_in_log(&mut self, off: Vec<Delivery>) -> (Vec<Delivery>, u64) {
+        let (mut letters, mut from) = (Vec::new(), TAKEN);
+        for delivery in off {
+            match &delivery.source {
+                Source::Letter { .. } => {
+                    letters.push(delivery);
+                    continue;
+                }
+                Source::Chunk { slot, .. } => self.ledger.release(*slot),
+                Source::Own { bytes, topic } => self.unpark(*topic, bytes.len()),
+            }
+            from = from.min(delivery.sequence);
+            self.open -= 1;
+        }
+        (letters, from)
     }
 
     /// Reads some of what topics that fell behind and are well again have missed; true when there was some.
@@ -159,11 +323,26 @@ impl Pump {
     fn begin_scan(&mut self) -> Result<(), String> {
         let share = self.share();
         let mut lowest = TAKEN;
-        for topic in self.table.iter_mut() {
-            let can = topic.can_join() && topic.parked_bytes <= share / 2;
-            if let Some(behind) = topic.behind.as_mut().filter(|_| can) {
-                behind.joining = true;
-                lowest = lowest.min(behind.lowest());
+        for at in 0..self.table.len() {
+            let Some(topic) = self.table.get_mut(at).filter(|topic| topic.can_join()) else {
+                continue;
+            };
+            let Some(behind) = &mut topic.behind else {
+                continue;
+            };
+            behind.spread(topic.lanes.len());
+            let partitions = behind.ways.len();
+            let Some(topic) = self.table.get(at) else {
+                continue;
+            };
+            let (mut dead, mut dead_bytes) = self.dead(topic);
+            if dead.len() != partitions {
+                (dead, dead_bytes) = (Vec::new(), 0);
+            }
+            let room = topic.parked_bytes.saturating_sub(dead_bytes) <= share / 2;
+            let behind = self.table.get_mut(at).and_then(|topic| topic.behind.as_mut());
+            if let Some(behind) = behind.filter(|_| room) {
+                lowest = lowest.min(behind.join(&dead));
             }
         }
         if lowest == TAKEN {
@@ -180,31 +359,36 @@ impl Pump {
         let Some(reached) = self.scan.as_ref().map(|scan| scan.at) else {
             return false;
         };
-        let (now, after, share) = (self.now, self.parts.config.stuck_after, self.share());
-        let (lanes, mut room, mut members) = (&self.lanes, true, false);
+        let (all, mut room, mut members) = (self.share(), true, false);
         let unkept = self.refusal.trouble().is_some();
-        for topic in self.table.iter_mut() {
-            let can = topic.can_join();
-            let least = topic.failures > 0;
-            let Some(behind) = topic.behind.as_mut().filter(|behind| behind.joining) else {
+        for at in 0..self.table.len() {
+            let Some(topic) = self.table.get(at) else {
                 continue;
             };
-            let full = topic.parked_bytes >= if least { share.min(LEAST_SHARE) } else { share };
-            let dead = topic.lanes.iter().filter_map(|lane| lanes.get(*lane));
-            let dead = dead
-                .filter(|state| state.lane.sent() > 0)
-                .any(|state| now - state.moved > after);
-            // What no route can place waits for nothing but the quarantine.
-            let dead = dead || topic.state != State::Ready || (unkept && topic.lanes.is_empty());
-            if !can || (full && dead) {
-                behind.joining = false;
-                for from in behind.from.iter_mut().filter(|from| **from < reached) {
-                    *from = reached;
-                }
+            let Some(behind) = topic.behind.as_ref().filter(|behind| behind.is_joining()) else {
                 continue;
+            };
+            let share = if topic.failures > 0 {
+                all.min(LEAST_SHARE)
+            } else {
+                all
+            };
+            let (dead, dead_bytes) = self.dead(topic);
+            let full = topic.parked_bytes >= share;
+            // What no route can place waits for nothing but the quarantine.
+            let stuck = topic.state != State::Ready || (unkept && topic.lanes.is_empty());
+            let stuck = stuck || (dead.contains(&true) && dead.len() != behind.ways.len());
+            let stuck = !topic.can_join() || (full && stuck);
+            let leaves = |at: usize| stuck || (full && dead.get(at) == Some(&true));
+            let live_full = is_full(topic.parked_bytes, dead_bytes, share);
+            let Some(behind) = self.table.get_mut(at).and_then(|topic| topic.behind.as_mut()) else {
+                continue;
+            };
+            behind.leave(reached, leaves);
+            if behind.is_joining() {
+                members = true;
+                room &= !live_full;
             }
-            members = true;
-            room &= !full;
         }
         if !members {
             self.scan = None;
@@ -212,7 +396,7 @@ impl Pump {
         room && members
     }
 
-    /// The second look has reached what was read: from here on its topics get their records as they come.
+    /// The second look has reached what was read: from here on its partitions get their records as they come.
     fn join(&mut self) {
         self.scan = None;
         let mut reopened = false;
@@ -220,7 +404,16 @@ impl Pump {
             let Some(topic) = self.table.get_mut(at) else {
                 continue;
             };
-            if !topic.behind.as_ref().is_some_and(|behind| behind.joining) {
+            let Some(behind) = topic.behind.as_mut().filter(|behind| behind.is_joining()) else {
+                continue;
+            };
+            for way in behind.ways.iter_mut().filter(|way| way.joining) {
+                *way = Way {
+                    from: TAKEN,
+                    joining: false,
+                };
+            }
+            if behind.ways.iter().any(|way| way.from != TAKEN) {
                 continue;
             }
             topic.behind = None;
@@ -251,8 +444,8 @@ impl Pump {
         let mut from: Vec<u64> = open.map(|lowest| lowest.unwrap_or(TAKEN)).collect();
         let mut left = Vec::new();
         if let Some(behind) = &topic.behind {
-            let read = if behind.joining { reached } else { 0 };
-            left.extend(behind.from.iter().map(|from| (*from).max(read)));
+            let at = |way: &Way| way.from.max(if way.joining { reached } else { 0 });
+            left.extend(behind.ways.iter().map(at));
         }
         let waiting = topic.waiting.iter().map(|delivery| delivery.sequence).min();
         let known = !from.is_empty() && waiting.is_none() && (left.is_empty() || left.len() == from.len());
@@ -269,4 +462,25 @@ impl Pump {
         }
         Some(from)
     }
+}
+
+/// Whether a topic keeps as much as it may. What its dead partitions keep is no reason to leave the others behind, up
+/// to once more as much; and a little is always theirs.
+fn is_full(bytes: usize, dead: usize, share: usize) -> bool {
+    let live = bytes.saturating_sub(dead);
+    live >= share || (live >= share.min(LEAST_SHARE) && bytes >= 2 * share)
+}
+
+/// How many of these stay, of which `sent` must and as many more as have `most` bytes; never one of two that are of the
+/// same record.
+fn keep<'a>(all: impl Iterator<Item = &'a Delivery>, sent: usize, most: usize) -> usize {
+    let (mut keep, mut bytes, mut last) = (0, 0, None);
+    for (at, delivery) in all.enumerate() {
+        bytes += if at < sent { 0 } else { delivery.bytes as usize };
+        if bytes > most && last != Some(delivery.sequence) {
+            break;
+        }
+        (keep, last) = (at + 1, Some(delivery.sequence));
+    }
+    keep
 }

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use super::Pump;
 use super::behind::Behind;
 use super::state::CursorState;
+use super::told::Told;
 
 /// Time between two saves, each of which costs an fsync.
 const SAVE: Duration = Duration::from_secs(1);
-/// Time between two log lines about a cursor that can't be saved.
-const TELL: Duration = Duration::from_secs(30);
 
 /// How far the pump is, as sequences of the log.
 #[derive(Debug)]
@@ -22,8 +21,10 @@ pub(super) struct Cursor {
     saved: u64,
     saved_state: Vec<u8>,
     save_at: Instant,
-    told: Option<Instant>,
+    told: Told,
     failures: u64,
+    /// Why it could not be saved when that was last tried.
+    pub(super) unsaved: Option<String>,
 }
 
 impl Cursor {
@@ -34,8 +35,9 @@ impl Cursor {
             saved: begin,
             saved_state: Vec::new(),
             save_at: now + SAVE,
-            told: None,
+            told: Told::default(),
             failures: 0,
+            unsaved: None,
         }
     }
 }
@@ -115,27 +117,27 @@ impl Pump {
         match self.parts.reader.save(&state) {
             Ok(()) => {
                 (cursor.saved, cursor.saved_state) = (cursor.committed, state);
-                if cursor.failures > 0 {
+                if cursor.told.is_over() {
                     tracing::info!(
                         failures = cursor.failures,
                         "the cursor of the way to Kafka is saved again"
                     );
                 }
-                (cursor.failures, cursor.told) = (0, None);
+                (cursor.failures, cursor.unsaved) = (0, None);
                 self.metrics.saves.increment(1);
             }
             Err(error) => {
                 cursor.failures += 1;
                 self.metrics.save_errors.increment(1);
-                if cursor.told.is_none_or(|at| self.now - at >= TELL) {
-                    cursor.told = Some(self.now);
+                let why = error.to_string();
+                if cursor.told.is_news(&why, self.now) {
                     tracing::error!(
                         %error,
-                        failures = cursor.failures,
                         "the cursor of the way to Kafka can't be saved: delivery goes on, but the log releases nothing, \
                          and after a crash more is sent again; look at the disk of node.data_dir"
                     );
                 }
+                cursor.unsaved = Some(why);
             }
         }
     }

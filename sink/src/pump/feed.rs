@@ -168,7 +168,7 @@ impl Pump {
         let Some(behind) = self.table.get(at).and_then(|topic| topic.behind.as_ref()) else {
             return !scanned;
         };
-        let partition = partition_for(&self.rendered.key, behind.from.len() as u32);
+        let partition = partition_for(&self.rendered.key, behind.partitions());
         behind.takes(partition, origin.sequence, scanned)
     }
 

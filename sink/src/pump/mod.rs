@@ -13,9 +13,11 @@ mod recover;
 mod refuse;
 mod settle;
 mod state;
+mod told;
 mod topic;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -29,7 +31,7 @@ use crate::producer::topics::Topics;
 use crate::producer::{Events, Producer, Producers};
 use crate::quarantine::{Letter, Quarantine};
 use crate::route::{Rendered, Routes};
-use crate::status::Shared;
+use crate::status::{Shared, SinkStatus};
 use crate::window::{Lane, Ledger};
 use behind::Scan;
 use cursor::Cursor;
@@ -199,6 +201,8 @@ pub(crate) struct Pump {
     /// Topics that fell behind, and the second look at the log that brings what they have missed.
     behind: usize,
     scan: Option<Scan>,
+    /// Records are being placed anew.
+    placing: bool,
     refusal: Refusal,
     quarantine: Quarantine,
     log_closed: bool,
@@ -232,7 +236,13 @@ impl Pump {
             config.quarantine_max_bytes,
             config.dead_letter_topic.is_some(),
         );
-        let quarantine = quarantine.map_err(|error| format!("the quarantine can't be opened: {error}"))?;
+        let quarantine = quarantine.map_err(|error| {
+            let folder = config.quarantine_dir.as_deref().unwrap_or(Path::new(""));
+            format!(
+                "the quarantine {} can't be opened: {error}: look at the disk of node.data_dir and at the folder's owner",
+                folder.display()
+            )
+        })?;
         let table = Table::new(&parts.routes);
         let cursor = Cursor::new(parts.reader.begin(), now);
         let mut pump = Self {
@@ -259,6 +269,7 @@ impl Pump {
             parked_bytes: 0,
             behind: 0,
             scan: None,
+            placing: false,
             refusal: Refusal::default(),
             quarantine,
             log_closed: false,
@@ -296,6 +307,7 @@ impl Pump {
         self.finish_turn()?;
         self.commit()?;
         self.save(true);
+        self.parts.shared.set_unsaved(self.cursor.unsaved.clone());
         Ok(())
     }
 
@@ -367,9 +379,16 @@ impl Pump {
     /// there it takes no memory.
     fn may_read(&self) -> bool {
         let silent = self.is_silent();
-        let most = self.parts.config.window_records;
+        let config = &self.parts.config;
+        let most = config.window_records;
+        // What was on its way to topics that then parked may take more than they may: so much less is read.
+        let over = self.parked_bytes.saturating_sub(config.parked_bytes);
+        let window = config
+            .window_bytes
+            .saturating_sub(over)
+            .max(config.window_bytes / 8);
         !self.log_closed
-            && self.ledger.bytes() < self.parts.config.window_bytes
+            && self.ledger.bytes() < window
             && self.open - self.parked < if silent { most.min(AHEAD_OF_SILENCE) } else { most }
     }
 
@@ -413,8 +432,14 @@ impl Pump {
         self.gauges();
         let reason = self.not_ready();
         self.metrics.ready.set(if reason.is_some() { 0.0 } else { 1.0 });
-        let in_flight = self.main.in_flight + self.side.in_flight;
-        self.parts.shared.set(reason, in_flight, self.open, self.parked);
+        self.parts.shared.set(SinkStatus {
+            ready: reason.is_none(),
+            reason: reason.unwrap_or_default(),
+            in_flight: self.main.in_flight + self.side.in_flight,
+            open: self.open,
+            parked: self.parked,
+            unsaved: self.cursor.unsaved.clone(),
+        });
         Ok(())
     }
 
@@ -437,6 +462,9 @@ impl Pump {
         metrics.delivered_sequence.set(committed as f64);
         metrics.quarantine.set(self.quarantine.letters() as f64);
         metrics.quarantine_bytes.set(self.quarantine.bytes() as f64);
+        metrics
+            .quarantine_unreadable
+            .set(self.quarantine.unreadable() as f64);
     }
 
     /// Why not every record can be delivered now.
@@ -444,6 +472,8 @@ impl Pump {
         let mut reasons: Vec<String> = self.refusal.trouble().into_iter().collect();
         for topic in self.table.iter() {
             match &topic.state {
+                // It is there again, and nothing waits that could show whether it takes records.
+                State::Ready if topic.is_idle() => {}
                 _ if topic.why.is_some() => reasons.extend(topic.why.clone()),
                 State::Stuck => reasons.push(format!("topic \"{}\" takes no records", topic.name)),
                 State::Asked => {

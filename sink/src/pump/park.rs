@@ -59,6 +59,9 @@ impl Pump {
         match finding {
             Finding::Ready { partitions } => {
                 topic.asked = false;
+                if topic.unkept {
+                    return;
+                }
                 if self.main.producer.is_some() {
                     self.main.well();
                 }
@@ -168,6 +171,7 @@ impl Pump {
     /// Places records that were read before, in order.
     fn place_again(&mut self, at: usize, waiting: VecDeque<Delivery>) {
         let routes = Arc::clone(&self.parts.routes);
+        let outer = std::mem::replace(&mut self.placing, true);
         for delivery in waiting {
             if let Source::Letter { letter, .. } = &delivery.source {
                 self.rendered.key.clone_from(&letter.key);
@@ -179,6 +183,7 @@ impl Pump {
             }
             self.place(at, delivery, None);
         }
+        self.placing = outer;
     }
 
     /// A lane has nothing left.
@@ -239,6 +244,13 @@ impl Pump {
         if std::mem::replace(&mut topic.parks, true) {
             return;
         }
+        // Not while others of its records are about to be placed behind those that are.
+        if !self.placing {
+            self.let_go(at);
+        }
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
         let mut waiting = std::mem::take(&mut topic.waiting);
         let lanes = topic.lanes.clone();
         for delivery in &mut waiting {
@@ -256,8 +268,12 @@ impl Pump {
                 state.lane = taken;
             }
         }
-        if let Some(topic) = self.table.get_mut(at) {
-            topic.waiting = waiting;
+        let Some(topic) = self.table.get_mut(at) else {
+            return;
+        };
+        topic.waiting = waiting;
+        if topic.grown.is_some() {
+            self.resize(at); // what it waited for may have been let go
         }
     }
 

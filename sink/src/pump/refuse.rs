@@ -8,6 +8,7 @@ use forebay_broker::record::Record;
 
 use super::behind::TAKEN;
 use super::feed::bytes_of;
+use super::told::Told;
 use super::topic::State;
 use super::{Delivery, Pump, Source};
 use crate::producer::{Outgoing, Producer, SendError};
@@ -19,9 +20,9 @@ const WAITING_BYTES: usize = 1024 * 1024;
 /// Bytes of letters on their way to the dead letter topic, and how many.
 const FED_BYTES: usize = 1024 * 1024;
 const FED: usize = 1000;
-/// Time between two tries, and two log lines, while the quarantine takes none.
+/// Time between two tries while the quarantine takes none, and while it can't be read.
 const RETRY: Duration = Duration::from_secs(1);
-const TELL: Duration = Duration::from_secs(30);
+const READ_AGAIN: Duration = Duration::from_secs(30);
 
 /// A refused record on its way into the quarantine.
 #[derive(Debug)]
@@ -40,11 +41,12 @@ pub(super) struct Refusal {
     /// Why the quarantine took nothing when it was last tried.
     fails: Option<String>,
     pub(super) try_at: Option<Instant>,
-    told: Option<Instant>,
+    told: Told,
     /// The dead letter topic in the table.
     dead: Option<usize>,
     /// When the quarantine is read again after that failed.
     pub(super) read_at: Option<Instant>,
+    unread: Told,
     fed: usize,
     fed_bytes: usize,
 }
@@ -72,7 +74,6 @@ impl Pump {
     /// A topic waits because its next record is refused and the quarantine takes none.
     pub(super) fn wait_for_quarantine(&mut self, at: usize) {
         let why = self.refusal.fails.clone().unwrap_or_default();
-        let retry = self.now + RETRY;
         if let Some(topic) = self.table.get_mut(at) {
             topic.stuck(
                 format!(
@@ -81,9 +82,25 @@ impl Pump {
                 ),
                 None,
             );
-            topic.ask_at = Some(retry);
+            // It is tried again when the quarantine takes records again.
+            (topic.unkept, topic.ask_at) = (true, None);
         }
         self.park(at);
+    }
+
+    /// The quarantine takes records again, and so may the topics that waited for it.
+    fn kept_again(&mut self) {
+        self.refusal.fails = None;
+        self.refusal.try_at = None;
+        if self.refusal.told.is_over() {
+            tracing::info!("the quarantine takes refused records again");
+        }
+        let now = self.now;
+        for topic in self.table.iter_mut() {
+            if std::mem::take(&mut topic.unkept) {
+                topic.ask_at = Some(now);
+            }
+        }
     }
 
     /// A record is refused for good. It is done when the quarantine has it.
@@ -140,9 +157,8 @@ impl Pump {
             }
         }
         if self.refusal.fails.is_some() {
-            tracing::info!("the quarantine takes refused records again");
+            self.kept_again();
         }
-        (self.refusal.fails, self.refusal.try_at, self.refusal.told) = (None, None, None);
     }
 
     /// The quarantine takes none: what waits for it gets copies of its own, so that the log's chunks go on without it.
@@ -160,8 +176,8 @@ impl Pump {
         }
         self.refusal.waiting = waiting;
         self.refusal.try_at = Some(self.now + RETRY);
-        if self.refusal.told.is_none_or(|at| self.now - at >= TELL) {
-            self.refusal.told = Some(self.now);
+        let text = error.to_string();
+        if self.refusal.told.is_news(&text, self.now) {
             tracing::error!(
                 %error,
                 records = self.refusal.waiting.len(),
@@ -169,7 +185,7 @@ impl Pump {
                  make room on its disk, raise kafka.quarantine_max_bytes, or empty it"
             );
         }
-        self.refusal.fails = Some(error.to_string());
+        self.refusal.fails = Some(text);
     }
 
     /// The letter of a refused record: what was to be sent, with the reason in its headers.
@@ -332,11 +348,14 @@ impl Pump {
                 Ok(Some(fed)) => fed,
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::error!(%error, "the quarantine can't be read: its records wait; look at its disk");
-                    self.refusal.read_at = Some(self.now + TELL);
+                    if self.refusal.unread.is_news(&error.to_string(), self.now) {
+                        tracing::error!(%error, "the quarantine can't be read: its records wait; look at its disk");
+                    }
+                    self.refusal.read_at = Some(self.now + READ_AGAIN);
                     break;
                 }
             };
+            self.refusal.unread.is_over();
             let bytes = fed.letter.bytes();
             self.refusal.fed += 1;
             self.refusal.fed_bytes += bytes;

@@ -61,6 +61,8 @@ pub(super) struct Topic {
     pub(super) why: Option<String>,
     /// Whether a question is open.
     pub(super) asked: bool,
+    /// A record of it is refused, and waits for a quarantine that takes none.
+    pub(super) unkept: bool,
     /// Since when it is missing or may not be written.
     pub(super) stuck_since: Option<Instant>,
     /// That is so for too long.
@@ -95,6 +97,7 @@ impl Topic {
             ask_at: None,
             why: None,
             asked: false,
+            unkept: false,
             stuck_since: None,
             undeliverable: false,
             trips: (0, None),
@@ -109,6 +112,11 @@ impl Topic {
     /// Whether new records can be placed.
     pub(super) fn places(&self) -> bool {
         !self.lanes.is_empty() && self.grown.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether none of its records waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.parked_bytes == 0 && self.waiting.is_empty() && self.behind.is_none()
     }
 
     /// Whether what it has missed can be brought to it.

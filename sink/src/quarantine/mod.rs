@@ -6,7 +6,8 @@
 //! What follows the first letter that can't be read was never counted (a torn end) or is damaged: it is left out, and
 //! told. A file is removed when the dead letter topic has all of it. Where that topic refuses one of its letters too, or
 //! some of it could not be read, the file is renamed to `.kept`: it stays, counts for the bound, and is not sent again
-//! until it is named back. An operator may take files away at any time.
+//! until it is named back. A file that can't be read at all is renamed to `.unreadable`, told, and counted; the others go
+//! on. An operator may take files away at any time.
 //!
 //! Without a folder letters are kept in memory, and dropped where there is no dead letter topic.
 
@@ -24,6 +25,9 @@ pub(crate) use letter::Letter;
 
 const REFUSED: &str = "refused";
 const KEPT: &str = "kept";
+const UNREADABLE: &str = "unreadable";
+/// How often a file is tried to be read before it is set aside.
+const TRIES: u32 = 3;
 /// Bytes after which the next file is begun.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that are kept where there is no folder.
@@ -50,6 +54,8 @@ struct Batch {
     number: u64,
     bytes: u64,
     letters: usize,
+    /// How often it could not be read.
+    tries: u32,
     /// What there is where there is no folder.
     memory: Vec<Letter>,
 }
@@ -77,6 +83,8 @@ pub(crate) struct Quarantine {
     next_number: u64,
     bytes: u64,
     letters: usize,
+    /// Files that can't be read.
+    unreadable: usize,
 }
 
 impl Quarantine {
@@ -92,45 +100,64 @@ impl Quarantine {
             next_number: 0,
             bytes: 0,
             letters: 0,
+            unreadable: 0,
         };
         let Some(dir) = dir else {
             return Ok(quarantine);
         };
         fs::create_dir_all(dir)?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            let number = path
-                .file_stem()
-                .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-            let kind = path.extension().and_then(|kind| kind.to_str());
-            if let (Some(number), Some(kind @ (REFUSED | KEPT))) = (number, kind) {
-                found.push((number, kind == KEPT, fs::metadata(&path)?.len()));
-            }
-        }
-        found.sort_unstable();
-        for (number, kept, bytes) in found {
+        for (number, kind, bytes) in files(dir)? {
             quarantine.next_number = quarantine.next_number.max(number + 1);
             quarantine.bytes += bytes;
-            if kept {
+            quarantine.unreadable += usize::from(kind == UNREADABLE);
+            if kind != REFUSED {
                 continue;
             }
-            let (letters, _) = read(&quarantine.path(number, REFUSED))?;
-            let letters = letters.len();
+            let letters = match read(&quarantine.path(number, REFUSED)) {
+                Ok((letters, _)) => letters.len(),
+                Err(error) => {
+                    quarantine.set_aside(number, &error);
+                    continue;
+                }
+            };
             quarantine.letters += letters;
             quarantine.batches.push_back(Batch {
                 number,
                 bytes,
                 letters,
+                tries: 0,
                 memory: Vec::new(),
             });
         }
         Ok(quarantine)
     }
 
+    /// A file can't be read: it stays for an operator, and holds up none of the others.
+    fn set_aside(&mut self, number: u64, error: &io::Error) {
+        self.unreadable += 1;
+        let (path, aside) = (self.path(number, REFUSED), self.path(number, UNREADABLE));
+        let renamed = fs::rename(&path, &aside);
+        let file = if renamed.is_ok() { aside } else { path };
+        tracing::error!(
+            %error,
+            file = %file.display(),
+            "a file of the quarantine can't be read: the refused records in it are set aside; look at the disk and at \
+             the rights of the file, name it back to .refused when it can be read, and start again"
+        );
+    }
+
+    /// Files that can't be read.
+    pub(crate) fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
     fn path(&self, number: u64, kind: &str) -> PathBuf {
         let dir = self.dir.as_deref().unwrap_or(Path::new(""));
         dir.join(format!("{number:020}.{kind}"))
+    }
+
+    fn has_dir(&self) -> bool {
+        self.dir.as_ref().is_some_and(|dir| !is_gone(dir))
     }
 
     /// Letters that wait.
@@ -182,6 +209,7 @@ impl Quarantine {
             number: self.next_number,
             bytes: 0,
             letters: 0,
+            tries: 0,
             memory,
         });
         self.next_number += 1;
@@ -193,7 +221,7 @@ impl Quarantine {
         let Some(Ok(files)) = self.dir.as_ref().map(fs::read_dir) else {
             return;
         };
-        let kinds = [Some(REFUSED), Some(KEPT)];
+        let kinds = [Some(REFUSED), Some(KEPT), Some(UNREADABLE)];
         let paths = files.filter_map(|file| Some(file.ok()?.path()));
         let mine = paths.filter(|path| kinds.contains(&path.extension().and_then(|kind| kind.to_str())));
         self.bytes = mine.filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
@@ -287,14 +315,22 @@ impl Quarantine {
         let (letters, whole) = if self.dir.is_some() {
             match read(&self.path(batch.number, REFUSED)) {
                 Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A folder that is away as a whole may come back.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.has_dir() => {
                     self.letters = self.letters.saturating_sub(batch.letters);
                     self.bytes = self.bytes.saturating_sub(batch.bytes);
                     return Ok(());
                 }
-                Err(error) => {
+                // It may be over soon, as where too many files are open.
+                Err(error) if batch.tries + 1 < TRIES || !self.has_dir() => {
+                    batch.tries += 1;
                     self.batches.push_front(batch);
                     return Err(error);
+                }
+                Err(error) => {
+                    self.letters = self.letters.saturating_sub(batch.letters);
+                    self.set_aside(batch.number, &error);
+                    return Ok(());
                 }
             }
         } else {
@@ -343,6 +379,27 @@ impl Quarantine {
             self.bytes = self.bytes.saturating_sub(batch.bytes);
         }
     }
+}
+
+/// Number, kind and bytes of each file of a quarantine, in order.
+fn files(dir: &Path) -> io::Result<Vec<(u64, &'static str, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        let kind = path.extension().and_then(|kind| kind.to_str());
+        let kind = [REFUSED, KEPT, UNREADABLE]
+            .into_iter()
+            .find(|known| kind == Some(known));
+        if let (Some(number), Some(kind)) = (number, kind) {
+            let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            found.push((number, kind, bytes));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn is_gone(path: &Path) -> bool {

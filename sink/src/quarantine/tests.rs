@@ -161,3 +161,65 @@ fn a_damaged_file_is_kept_when_what_can_be_read_of_it_was_sent() {
     assert!(quarantine.next().unwrap().is_none());
     assert_eq!(names(dir.path()), ["00000000000000000000.kept"]);
 }
+
+#[test]
+fn a_file_that_can_not_be_read_is_set_aside_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1 << 20, false).unwrap();
+    quarantine.put(letters(0..2)).unwrap();
+    drop(quarantine);
+    // A folder in its place: nobody can read that, whatever the rights.
+    fs::rename(
+        dir.path().join("00000000000000000000.refused"),
+        dir.path().join("00000000000000000001.refused"),
+    )
+    .unwrap();
+    fs::create_dir(dir.path().join("00000000000000000000.refused")).unwrap();
+    let mut quarantine = Quarantine::open(Some(dir.path()), 1 << 20, true).unwrap();
+    assert_eq!((quarantine.unreadable(), quarantine.letters()), (1, 2));
+    // One that turns bad later is tried again before it is given up.
+    quarantine.put(letters(2..3)).unwrap();
+    fs::rename(
+        dir.path().join("00000000000000000002.refused"),
+        dir.path().join("saved"),
+    )
+    .unwrap();
+    fs::create_dir(dir.path().join("00000000000000000002.refused")).unwrap();
+    for _ in 0..2 {
+        let fed = quarantine.next().unwrap().unwrap();
+        quarantine.done(fed.file, false);
+    }
+    for _ in 1..TRIES {
+        assert!(quarantine.next().is_err());
+    }
+    quarantine.put(letters(3..4)).unwrap();
+    let fed = quarantine.next().unwrap().unwrap();
+    assert_eq!(*fed.letter, letter(3), "the others go on");
+    quarantine.done(fed.file, false);
+    assert_eq!((quarantine.unreadable(), quarantine.letters()), (2, 0));
+    assert_eq!(
+        names(dir.path()),
+        [
+            "00000000000000000000.unreadable",
+            "00000000000000000002.unreadable",
+            "saved"
+        ]
+    );
+    // After a new start it is still counted, and never given another's number.
+    let quarantine = Quarantine::open(Some(dir.path()), 1 << 20, true).unwrap();
+    assert_eq!((quarantine.unreadable(), quarantine.next_number), (2, 3));
+}
+
+#[test]
+fn a_folder_that_is_away_for_a_while_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, away) = (dir.path().join("there"), dir.path().join("away"));
+    let mut quarantine = Quarantine::open(Some(&there), 1 << 20, true).unwrap();
+    quarantine.put(letters(0..1)).unwrap();
+    fs::rename(&there, &away).unwrap();
+    for _ in 0..2 * TRIES {
+        assert!(quarantine.next().is_err());
+    }
+    fs::rename(&away, &there).unwrap();
+    assert_eq!(*quarantine.next().unwrap().unwrap().letter, letter(0));
+}

@@ -143,3 +143,64 @@ fn out_of_order_and_fenced_producers_are_replaced_and_nothing_is_missing() {
     let seen = bench.consume("telemetry", all_of(2400));
     assert_in_order(&seen, &devices, 600);
 }
+
+#[test]
+fn a_dead_partition_of_a_topic_that_was_behind_keeps_no_other_waiting() {
+    let cluster = rdkafka::mocking::MockCluster::new(2).unwrap();
+    for (topic, partitions) in [("there", 1), ("halved", 2)] {
+        cluster.create_topic(topic, partitions, 1).unwrap();
+    }
+    cluster.partition_leader("there", 0, Some(1)).unwrap();
+    for partition in 0..2 {
+        let leader = Some(partition + 1);
+        cluster.partition_leader("halved", partition, leader).unwrap();
+    }
+    let routes = vec![route("a/{device_id}", "there"), route("b/{device_id}", "halved")];
+    let mut bench = Bench::durable(cluster, routes, |config| {
+        config.parked_topic_bytes = 64 * 1024;
+        config.stuck_after = Duration::from_secs(1);
+    });
+    let names: Vec<String> = (0..20).map(|n| format!("d{n}")).collect();
+    let of = |wanted| {
+        names
+            .iter()
+            .find(|n| forebay_sink::partition_for(n.as_bytes(), 2) == wanted)
+    };
+    let (light, dark) = (of(0).unwrap().as_str(), of(1).unwrap().as_str());
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    bench.cluster.topic_error("halved", denied).unwrap();
+    bench.restart(SHORT);
+    let each = 1500;
+    for number in 0..each {
+        for device in [light, dark] {
+            bench.publish("c", &format!("b/{device}"), &payload(number));
+        }
+    }
+    bench.flush();
+    bench.wait_for("its share is full", || !bench.is_open("b/x"));
+    bench.cluster.broker_down(2).unwrap();
+    let fine = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    bench.cluster.topic_error("halved", fine).unwrap();
+    // The one whose leader is there has all of it, though the other has nothing; something else flows meanwhile.
+    let (until, mut flow) = (std::time::Instant::now() + SOON, 0);
+    while bench.reports().len() < each + flow {
+        assert!(
+            std::time::Instant::now() < until,
+            "{} of {} reports; {:?}",
+            bench.reports().len(),
+            each + flow,
+            bench.handle.status()
+        );
+        if bench.reports().len() >= flow {
+            bench.publish("c", "a/x", &payload(flow));
+            bench.flush();
+            flow += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bench.cluster.broker_up(2).unwrap();
+    bench.wait_reports(2 * each + flow);
+    let seen = bench.consume("halved", all_of(2 * each));
+    assert_in_order(&seen, &[light, dark], each);
+    bench.wait_for("ready", || bench.handle.status().ready);
+}

@@ -141,3 +141,67 @@ fn the_spool_of_version_1_is_read() {
         "each record keeps the epoch in which it was accepted"
     );
 }
+
+#[test]
+fn what_a_running_broker_releases_meanwhile_is_no_damage() {
+    let fs = FaultyFs::default();
+    let (mut writer, spool, _) = open(&fs);
+    let mut reader = spool.reader("kafka").unwrap();
+    let mut number = 0;
+    let mut fill = |writer: &mut crate::spool::SpoolWriter, count: u64| {
+        for _ in 0..count {
+            put(writer, &[chunk(number, 1, 3000)]);
+            number += 1;
+        }
+    };
+    fill(&mut writer, 30);
+    let mut fresh = read_only_on(Path::new(DIR), 0, Arc::new(fs.clone())).unwrap();
+    let mut begun = read_only_on(Path::new(DIR), 0, Arc::new(fs.clone())).unwrap();
+    assert_eq!(begun.next().unwrap().unwrap().first.sequence, 0);
+    let files = fs.names().len();
+    read_all(&mut reader);
+    reader.commit(20).unwrap();
+    reader.save(&[]).unwrap();
+    // The oldest segments are used again.
+    fill(&mut writer, 12);
+    assert!(fs.names().len() <= files + 1, "{:?}", fs.names());
+    for entries in [&mut fresh, &mut begun] {
+        let read: Vec<u64> = entries
+            .by_ref()
+            .map(|entry| entry.unwrap().first.sequence)
+            .collect();
+        assert!(read.is_sorted() && read.last() >= Some(&29), "{read:?}");
+        assert!((20..30).all(|kept| read.contains(&kept)), "{read:?}");
+        assert_eq!(entries.damage(), []);
+    }
+}
+
+#[test]
+fn a_consumer_that_is_forgotten_holds_nothing_back_any_more() {
+    let fs = FaultyFs::default();
+    let (mut writer, spool, _) = open(&fs);
+    let mut reader = spool.reader("kafka").unwrap();
+    drop(spool.reader("gone").unwrap());
+    for number in 0..20 {
+        put(&mut writer, &[chunk(number, 1, 3000)]);
+    }
+    read_all(&mut reader);
+    reader.commit(20).unwrap();
+    reader.save(&[]).unwrap();
+    let forget = |name| crate::spool::forget::forget_on(Path::new(DIR), name, &fs);
+    assert!(matches!(
+        forget("gone"),
+        Err(crate::spool::OpenError::Locked { .. })
+    ));
+    drop((writer, reader, spool));
+    let (writer, spool, _) = open(&fs);
+    assert_eq!(spool.unread(), [("gone".to_owned(), 20)]);
+    assert!(spool.status().records >= 20, "it holds all of them");
+    drop((writer, spool));
+    forget("gone").unwrap();
+    assert!(forget("gone").is_err(), "there is none");
+    let (_writer, spool, _) = open(&fs);
+    assert_eq!(spool.unread().len(), 0, "the other one waits for nothing");
+    let _reader = spool.reader("kafka").unwrap();
+    assert!(spool.status().records < 20, "{:?}", spool.status());
+}

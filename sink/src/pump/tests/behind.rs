@@ -38,7 +38,6 @@ fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
     bench.publish(&numbers("b/x", 0..60));
     bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
     assert!(!bench.routes.set_closed(1, true), "its route is closed");
-    let parked = bench.pump.parked_bytes;
     for start in 0..20 {
         good(&mut bench, 10 * start..10 * start + 10);
         bench.publish(&numbers("b/x", 60 + 10 * start..70 + 10 * start));
@@ -47,7 +46,8 @@ fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
     bench.turn();
     assert_eq!(bench.pump.cursor.done, 460, "the log is read on");
     assert_eq!(bench.pump.cursor.committed, 0, "what is parked is held");
-    assert!(bench.pump.parked_bytes <= parked, "its memory is bounded");
+    let most = 2 * bench.config.parked_topic_bytes;
+    assert!(bench.pump.parked_bytes <= most, "its memory is bounded");
     let sent = bench.kafka.lock().unwrap().values("good");
     assert_eq!(sent.len(), 200, "nothing of it was sent twice");
     assert!(bench.pump.not_ready().unwrap().contains("allow Write"));
@@ -317,4 +317,113 @@ fn a_silent_topic_that_fills_the_window_does_not_stop_one_that_has_little_to_sen
     // Longer than a partition may be silent, without a look at anything.
     std::thread::sleep(Duration::from_millis(80));
     bench.turn_until("the other flows", |bench| bench.got.len() == 5);
+}
+
+/// A device of each of the two partitions of a topic.
+fn one_of_each(prefix: &str) -> [String; 2] {
+    let names: Vec<String> = (0..20).map(|n| format!("d{n}")).collect();
+    [0, 1].map(|wanted| {
+        let places = |name: &&String| crate::partition_for(name.as_bytes(), 2) == wanted;
+        format!("{prefix}{}", names.iter().find(places).unwrap())
+    })
+}
+
+#[test]
+fn a_dead_partition_of_a_topic_that_is_wholly_behind_keeps_no_other_waiting() {
+    dead_partition(false);
+}
+
+#[test]
+fn nor_does_it_where_the_partitions_were_not_known_before() {
+    dead_partition(true);
+}
+
+/// A topic is behind with all of it, because it is missing or may not be written; when that is over, one of its two
+/// partitions is dead.
+fn dead_partition(missing: bool) {
+    let (allowed, dead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let (may, is_dead) = (Arc::clone(&allowed), Arc::clone(&dead));
+    let mut bench = Bench::new(two_topics(), move |batch| match batch[0].topic.as_str() {
+        "barred" if !may.load(Ordering::Relaxed) => Verdict::Refused(Code::TopicAuthorizationFailed),
+        "barred" if batch[0].partition == 0 && is_dead.load(Ordering::Relaxed) => Verdict::Silence,
+        _ => Verdict::Taken,
+    });
+    if missing {
+        let finding = Finding::Stuck("topic \"barred\" does not exist".to_owned());
+        bench.topics.set("barred", finding);
+    }
+    let [dark, light] = one_of_each("b/");
+    for start in 0..30 {
+        bench.publish(&numbers(&dark, start * 10..start * 10 + 10));
+        bench.publish(&numbers(&light, start * 10..start * 10 + 10));
+        bench.turn();
+    }
+    bench.turn_until("it falls behind", |bench| bench.pump.behind == 1);
+    allowed.store(true, Ordering::Relaxed);
+    bench.topics.set("barred", Finding::Ready { partitions: 2 });
+    let of = |bench: &Bench, partition: i32| {
+        let kafka = bench.kafka.lock().unwrap();
+        let mine = kafka.landed.iter().filter(|r| r.topic == "barred");
+        mine.filter(|r| r.partition == partition).count()
+    };
+    let mut next = 300;
+    bench.turn_until("the other partition has all", |bench| {
+        // Something is always said, or all of Kafka would count as silent.
+        bench.publish(&numbers("a/x", next..next + 1));
+        next += 1;
+        of(bench, 1) == 300
+    });
+    assert!(of(&bench, 0) <= 1, "it is dead");
+    for start in 30..60 {
+        bench.publish(&numbers(&light, start * 10..start * 10 + 10));
+        bench.publish(&numbers(&dark, start * 10..start * 10 + 10));
+        bench.turn_until("it flows", |bench| of(bench, 1) == start * 10 + 10);
+        let share = bench.config.parked_topic_bytes;
+        assert!(bench.pump.parked_bytes < 4 * share, "{}", bench.pump.parked_bytes);
+    }
+    dead.store(false, Ordering::Relaxed);
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("barred").len(), 1200, "each once");
+}
+
+#[test]
+fn what_a_topic_keeps_is_bounded_also_when_the_window_was_full_of_it() {
+    let (mut bench, allowed) = barred();
+    for start in 0..20 {
+        bench.publish(&numbers("b/x", start * 50..start * 50 + 50));
+    }
+    let mut most = 0;
+    bench.turn_until("it falls behind", |bench| {
+        most = most.max(bench.pump.parked_bytes);
+        bench.pump.behind == 1
+    });
+    good(&mut bench, 0..50);
+    most = most.max(bench.pump.parked_bytes);
+    // Its share, and what comes in a turn until it is looked at.
+    assert!(most < 2 * bench.config.parked_topic_bytes, "{most}");
+    assert!(bench.pump.parked > 3, "as much as it may");
+    bench.stop();
+    bench.restart();
+    good(&mut bench, 50..100);
+    allowed.store(true, Ordering::Relaxed);
+    bench.turn_to_end();
+    let kafka = bench.kafka.lock().unwrap();
+    assert_order(&kafka.landed);
+    assert_eq!(kafka.values("barred").len(), 1000, "each once");
+    assert_eq!(kafka.values("good").len(), 100);
+}
+
+#[test]
+fn while_more_is_parked_than_may_be_less_is_read() {
+    let change = |config: &mut SinkConfig| (config.window_bytes, config.parked_bytes) = (80_000, 1 << 20);
+    let mut bench = Bench::with(two_topics(), change, |_| Verdict::Silence);
+    bench.publish(&numbers("a/x", 0..300));
+    bench.publish(&numbers("a/x", 300..600));
+    bench.turn();
+    let held = bench.pump.ledger.bytes();
+    assert!(held < 80_000 && bench.pump.may_read(), "{held}");
+    bench.pump.parked_bytes = (1 << 20) + 80_000 - held;
+    assert!(!bench.pump.may_read());
 }

@@ -106,3 +106,17 @@ fn a_damaged_end_of_the_log_counts_as_done() {
     bench.turn_to_end();
     assert_eq!(bench.kafka.lock().unwrap().landed.len(), 20);
 }
+
+#[test]
+fn a_stop_says_when_its_cursor_was_not_saved() {
+    let mut bench = Bench::new(devices(), |_| Verdict::Taken);
+    bench.publish(&numbers("devices/a", 0..10));
+    bench.turn_to_end();
+    bench.disk.saved.lock().unwrap().fails = true;
+    bench.pump.finish().unwrap();
+    let unsaved = bench.pump.parts.shared.status().unsaved;
+    assert!(unsaved.is_some_and(|why| why.contains("no space left")));
+    bench.disk.saved.lock().unwrap().fails = false;
+    bench.pump.finish().unwrap();
+    assert_eq!(bench.pump.parts.shared.status().unsaved, None);
+}

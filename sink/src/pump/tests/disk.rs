@@ -142,7 +142,10 @@ impl LogReader for DiskReader {
 
     fn scan(&self, sequence: u64) -> Result<Box<dyn LogScan>, LogError> {
         let saved = self.saved.lock().unwrap().committed;
-        assert!(sequence >= saved, "what is saved as done is released");
+        assert!(
+            sequence >= saved,
+            "what is saved as done is released: {sequence} is below {saved}"
+        );
         Ok(Box::new(DiskScan {
             inner: self.inner.scan(sequence)?,
             saved: Arc::clone(&self.saved),

@@ -53,7 +53,8 @@ fn scripted(verdicts: Vec<u8>, barred: Arc<AtomicBool>) -> impl FnMut(&[Landed])
             4 => Verdict::Lost(Code::Fatal),
             5 => Verdict::Silence,
             6 => Verdict::Refused(Code::OutOfOrderSequenceNumber),
-            7 => Verdict::Refused(Code::InvalidTimestamp),
+            // Refused again it would be poison, and then Kafka must not take it in the next run.
+            7 if batch.iter().any(|r| r.timed) => Verdict::Refused(Code::InvalidTimestamp),
             _ => Verdict::Taken,
         }
     }

@@ -255,3 +255,70 @@ fn refused_records_that_wait_do_not_keep_the_chunks_of_the_others() {
     bench.turn();
     assert_eq!(bench.pump.not_ready(), None);
 }
+
+#[test]
+fn a_topic_that_healed_without_traffic_keeps_no_node_from_being_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dead = samples::route("a/{device_id}", "barred");
+    dead.undeliverable = Undeliverable::DeadLetter;
+    let change = |config: &mut SinkConfig| {
+        config.quarantine_dir = Some(dir.path().to_owned());
+        config.dead_letter_topic = Some("dead".to_owned());
+        config.undeliverable_after = Duration::from_millis(100);
+    };
+    let mut bench = Bench::with(vec![dead], change, |batch| match batch[0].topic.as_str() {
+        "barred" => Verdict::Refused(Code::TopicAuthorizationFailed),
+        _ => Verdict::Taken,
+    });
+    bench.publish(&numbers("a/x", 0..5));
+    bench.turn_until("it is named", |bench| {
+        bench
+            .pump
+            .not_ready()
+            .is_some_and(|why| why.contains("allow Write"))
+    });
+    bench.turn_to_end();
+    bench.turn_until("nothing waits, and Kafka has the topic", |bench| {
+        bench.pump.not_ready().is_none()
+    });
+    assert_eq!(bench.refused().len(), 5);
+    bench.publish(&numbers("a/x", 5..6));
+    bench.turn_until("it is named again", |bench| bench.pump.not_ready().is_some());
+    bench.turn_to_end();
+}
+
+#[test]
+fn a_topic_that_waits_for_a_full_quarantine_is_not_tried_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = bench(dir.path(), false);
+    bench.config.quarantine_max_bytes = 1;
+    bench.crash();
+    bench.restart();
+    let large = "x".repeat(400_000);
+    bench.publish(&[("devices/a", "7".to_owned())]);
+    bench.turn_to_end();
+    for number in 0..6 {
+        bench.publish(&[("devices/a", format!("{number}{large}7"))]);
+        bench.turn();
+    }
+    let waits = |bench: &Bench| {
+        let at = bench.pump.table.find("t");
+        at.and_then(|at| bench.pump.table.get(at))
+            .is_some_and(|t| t.unkept)
+    };
+    bench.turn_until("it waits", |bench| waits(bench));
+    let producers = bench.kafka.lock().unwrap().producers;
+    let mut reasons = HashSet::new();
+    let until = Instant::now() + Duration::from_millis(2500);
+    while Instant::now() < until {
+        bench.turn();
+        assert!(waits(&bench));
+        reasons.extend(bench.pump.not_ready());
+    }
+    // Each is a line in the log; trouble with Kafka is told of after two seconds.
+    assert!(reasons.len() <= 2, "{reasons:?}");
+    assert_eq!(bench.kafka.lock().unwrap().producers, producers);
+    bench.pump.quarantine = Quarantine::open(Some(&dir.path().join("more")), 1 << 30, false).unwrap();
+    bench.turn_to_end();
+    assert_eq!(bench.refused().len(), 7);
+}
