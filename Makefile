@@ -1,7 +1,7 @@
 # One entry for each chore; the scripts are in .ci/.
 # `make demo` runs the main job, `make test` runs all the tests. Both install what is missing, see `make setup`.
 
-.PHONY: help setup demo test torture lint fuzz bench
+.PHONY: help setup demo test torture lint fuzz bench bench-levels bench-compare bench-check
 
 help:
 	@echo "make demo     the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
@@ -10,6 +10,8 @@ help:
 	@echo "make lint     format and clippy"
 	@echo "make fuzz     one fuzz target for SECONDS=30: TARGET=packet, session or websocket"
 	@echo "make bench    the micro benchmarks"
+	@echo "make bench-levels, bench-compare   what the levels cost; other brokers on the same work (BOOTSTRAP=127.0.0.1:9092)"
+	@echo "make bench-check BASE=rev   instructions and CPU per message beside those of another revision; fails when they grew"
 	@echo "make setup    installs what the others need, by package name, and says so"
 
 setup:
@@ -39,3 +41,17 @@ fuzz:
 bench:
 	@.ci/setup build
 	cargo bench --locked -p forebay-bench
+
+BENCH = cargo build --locked --release -p forebay -p forebay-bench && target/release/forebay-bench
+
+bench-levels:
+	@.ci/setup build
+	$(BENCH) levels --bootstrap $(or $(BOOTSTRAP),127.0.0.1:9092) --max-ratio 1.3 $(ARGS)
+
+bench-compare:
+	@.ci/setup build
+	$(BENCH) compare $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) --write docs/benchmarks.md $(ARGS)
+
+bench-check:
+	@.ci/setup build
+	.ci/bench-check $(BASE)

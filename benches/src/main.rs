@@ -3,9 +3,15 @@
 mod acked;
 mod check;
 mod client;
+mod compare;
+mod floor;
 mod idle;
+mod levels;
 mod options;
 mod publish;
+mod stage;
+mod storm;
+mod subscribe;
 mod watch;
 
 use std::process::ExitCode;
@@ -38,6 +44,16 @@ enum Command {
     Watch(watch::Args),
     /// Connections that do nothing, and what each costs the broker
     Idle(idle::Args),
+    /// One publisher, many subscribers: what a delivery costs
+    Sub(subscribe::Args),
+    /// All connect at once: how long it takes, and what a connection costs
+    Storm(storm::Args),
+    /// What the levels of acknowledgement cost, side by side
+    Levels(levels::Args),
+    /// Forebay and each other broker that is there, on the same work
+    Compare(compare::Args),
+    /// The least that a broker can cost: answers and does nothing else
+    Floor(floor::Args),
 }
 
 /// Reads `500ms`, `60s`, `2m` or a number of seconds.
@@ -70,6 +86,11 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Sub(args) => subscribe::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::Levels(args) => levels::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Floor(args) => floor::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("forebay-bench: {error:#}");

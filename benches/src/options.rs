@@ -96,6 +96,7 @@ impl Options {
             subscribe: None,
             publish: false,
             count: u64::MAX,
+            feed: None,
         })
     }
 

@@ -206,7 +206,15 @@ impl Device {
                     shared.stats.unexpected += 1;
                 }
             }
-            Incoming::Publish => shared.stats.received += 1,
+            Incoming::Publish { packet_id, sequence } => {
+                shared.stats.received += 1;
+                if let Some(due_us) = sequence.and_then(|at| shared.plan.fed_ns_ago(at, now_ns)) {
+                    shared.stats.from_due_us.saturating_record(due_us / 1000);
+                }
+                if let Some(packet_id) = packet_id {
+                    wire::puback(shared.plan, packet_id, out)?;
+                }
+            }
             Incoming::Suback { refused: true } => bail!("the subscription was refused"),
             Incoming::Suback { refused: false } | Incoming::Pingresp => {}
             Incoming::Disconnect { reason } => bail!("DISCONNECT with reason 0x{reason:02X}"),

@@ -1,6 +1,10 @@
 //! What a run is to do, the same for all its devices, and the names and payloads made from it.
 
+use std::sync::Arc;
+
 use forebay_broker::codec::{QoS, Version};
+
+use super::run::Run;
 
 /// The run as asked for.
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub struct Plan {
     pub publish: bool,
     /// Publishes per device at most.
     pub count: u64,
+    /// Whose publishes the subscribers get: the one device of another run, at its rate.
+    pub feed: Option<Arc<Run>>,
 }
 
 /// The names of one device.
@@ -59,6 +65,14 @@ impl Plan {
             id: id.into(),
             topic: topic.into(),
         }
+    }
+
+    /// How long ago a publish of the feed was due.
+    pub fn fed_ns_ago(&self, sequence: u64, now_ns: u64) -> Option<u64> {
+        let feed = self.feed.as_ref()?;
+        let start = feed.start.get()?.saturating_duration_since(feed.origin);
+        let due_ns = start.as_nanos() as f64 + sequence as f64 * 1e9 / feed.rate;
+        Some(now_ns.saturating_sub(due_ns as u64))
     }
 
     /// Client id of a device.

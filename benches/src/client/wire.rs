@@ -8,7 +8,7 @@ use forebay_broker::codec::{
     RetainHandling, Subscribe, Subscription, Version,
 };
 
-use super::plan::Plan;
+use super::plan::{Plan, read_payload};
 
 /// Largest packet that is taken from a broker.
 const MAX_PACKET_BYTES: usize = 16 << 20;
@@ -36,8 +36,11 @@ pub enum Incoming {
     Pubcomp { packet_id: NonZeroU16 },
     /// SUBACK.
     Suback { refused: bool },
-    /// PUBLISH, at QoS 0 because no more is subscribed to.
-    Publish,
+    /// PUBLISH: its id when it is to be acknowledged, and the sequence number in a payload of ours.
+    Publish {
+        packet_id: Option<NonZeroU16>,
+        sequence: Option<u64>,
+    },
     /// PINGRESP.
     Pingresp,
     /// DISCONNECT (5.0).
@@ -98,11 +101,21 @@ pub fn pubrel(plan: &Plan, packet_id: NonZeroU16, out: &mut Vec<u8>) -> Result<(
     Ok(codec::encode(plan.version, &Packet::Pubrel(ack), out)?)
 }
 
-/// Writes SUBSCRIBE of one filter at QoS 0.
+/// Writes PUBACK.
+pub fn puback(plan: &Plan, packet_id: NonZeroU16, out: &mut Vec<u8>) -> Result<()> {
+    let ack = Ack {
+        packet_id,
+        reason: Reason::Success,
+        properties: Properties::EMPTY,
+    };
+    Ok(codec::encode(plan.version, &Packet::Puback(ack), out)?)
+}
+
+/// Writes SUBSCRIBE of one filter, at the plan's quality of service.
 pub fn subscribe(plan: &Plan, filter: &str, out: &mut Vec<u8>) -> Result<()> {
     let subscription = Subscription {
         filter,
-        qos: QoS::AtMostOnce,
+        qos: plan.qos,
         no_local: false,
         retain_as_published: false,
         retain_handling: RetainHandling::Send,
@@ -157,7 +170,13 @@ pub fn next(plan: &Plan, bytes: &[u8]) -> Result<Option<(usize, Incoming)>> {
         Packet::Suback(suback) => Incoming::Suback {
             refused: suback.reasons.iter().any(|reason| reason.is_error()),
         },
-        Packet::Publish(_) => Incoming::Publish,
+        Packet::Publish(publish) => Incoming::Publish {
+            packet_id: publish.packet_id,
+            sequence: plan
+                .feed
+                .as_ref()
+                .and_then(|_| Some(read_payload(publish.payload)?.1)),
+        },
         Packet::Pingresp => Incoming::Pingresp,
         Packet::Disconnect(disconnect) => Incoming::Disconnect {
             reason: disconnect.reason as u8,

@@ -22,6 +22,7 @@ fn plan(qos: QoS, in_flight: u16) -> Plan {
         subscribe: None,
         publish: true,
         count: u64::MAX,
+        feed: None,
     }
 }
 
