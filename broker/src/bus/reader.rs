@@ -184,9 +184,9 @@ impl Reader {
     /// Makes durable what was appended and tells its senders. While a sync takes long, that nothing moves is no fault.
     fn sync(&mut self) -> Result<(), End> {
         if !self.group.is_empty() {
-            self.shared.set_syncs(true);
+            self.shared.sync_begins();
             let synced = self.log.sync();
-            self.shared.set_syncs(false);
+            self.shared.sync_ends();
             synced.map_err(|error| End::Log(error.to_string()))?;
             self.synced = Instant::now();
         }

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::BusDead;
 use super::report::ReportSlot;
@@ -24,9 +24,10 @@ pub(super) struct Shared {
     stopping: OnceLock<Instant>,
     /// The log is full: the reader waits for room in it.
     waits_for_room: AtomicBool,
-    /// The reader waits for the disk.
-    syncs: AtomicBool,
-    /// Rises when the reader begins and when it ends to wait for room or for the disk: no progress is no fault then.
+    /// Since when the reader waits for the disk.
+    syncs_since: Mutex<Option<Instant>>,
+    /// Rises when the reader begins and when it ends to wait for room, and when it has waited long for the disk: no
+    /// progress is no fault then.
     waits: AtomicU64,
     /// A sender found the window full and is to be woken when there is room.
     refused: AtomicBool,
@@ -66,7 +67,7 @@ impl Shared {
             state: AtomicU8::new(RUNNING),
             stopping: OnceLock::new(),
             waits_for_room: AtomicBool::new(false),
-            syncs: AtomicBool::new(false),
+            syncs_since: Mutex::default(),
             waits: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             fatal,
@@ -135,9 +136,25 @@ impl Shared {
         self.waits.fetch_add(1, SeqCst);
     }
 
-    pub fn set_syncs(&self, syncs: bool) {
-        self.syncs.store(syncs, SeqCst);
-        self.waits.fetch_add(1, SeqCst);
+    /// A sync begins.
+    pub fn sync_begins(&self) {
+        *self.lock_sync() = Some(Instant::now());
+    }
+
+    /// It is done. One that took no time worth speaking of is no reason for a chunk that does not come: others are
+    /// synced all the time.
+    pub fn sync_ends(&self) {
+        if self.lock_sync().take().is_some_and(|since| self.is_long(since)) {
+            self.waits.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn lock_sync(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.syncs_since.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn is_long(&self, since: Instant) -> bool {
+        since.elapsed() >= Duration::from_millis(self.resend_after_ms / 2)
     }
 
     pub fn waits_for_room(&self) -> bool {
@@ -146,7 +163,7 @@ impl Shared {
 
     /// Whether the reader waits for something that is not the bus.
     pub fn is_held_up(&self) -> bool {
-        self.waits_for_room() || self.syncs.load(SeqCst)
+        self.waits_for_room() || self.lock_sync().is_some_and(|since| self.is_long(since))
     }
 
     pub fn waits(&self) -> u64 {

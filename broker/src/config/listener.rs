@@ -184,9 +184,10 @@ impl Default for ListenerConfig {
     }
 }
 
-/// What begins with `$` is the broker's own; a shared subscription's name is no topic.
+/// What begins with `$` is the broker's own; a shared subscription's name is no topic. Whole levels only: behind `a`,
+/// a client's `#` would be `a#`, which is no filter.
 fn is_mount_point(mount: &str) -> bool {
-    mount.len() <= 1024 && !mount.starts_with('$') && topic::check_name(mount).is_ok()
+    mount.len() <= 1024 && !mount.starts_with('$') && mount.ends_with('/') && topic::check_name(mount).is_ok()
 }
 
 impl ListenerConfig {
@@ -219,7 +220,7 @@ impl ListenerConfig {
             mount.is_none_or(|mount| is_mount_point(mount)),
             &key(
                 "mount_point",
-                "must be the beginning of a topic: without `#` and `+`, not beginning with `$`, of at most 1024 bytes",
+                "must be the beginning of a topic and end with `/`: without `#` and `+`, not beginning with `$`, of at most 1024 bytes",
             ),
         );
         check(

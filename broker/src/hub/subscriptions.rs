@@ -63,8 +63,8 @@ impl<'a> Levels<'a> {
         };
         let (path, multi) = match filter.strip_suffix('#') {
             Some("") => (None, true),
-            Some(path) => (path.strip_suffix('/'), true),
-            None => (Some(filter), false),
+            Some(path) if path.ends_with('/') => (path.strip_suffix('/'), true),
+            _ => (Some(filter), false),
         };
         Self { group, path, multi }
     }

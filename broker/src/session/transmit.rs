@@ -69,15 +69,17 @@ impl To<'_> {
             .names
             .as_ref()
             .map_or(Alias::None, |names| names.alias(topic));
-        let mut put = self.put_as(queued, topic, alias, sent_as, out);
-        if let Alias::New(number) = alias {
-            match (put, &mut self.names) {
-                (Put::Done, Some(names)) => names.assign(topic, number),
-                // The number itself may be what it is too large by.
-                _ => put = self.put_as(queued, topic, Alias::None, sent_as, out),
+        let put = self.put_as(queued, topic, alias, sent_as, out);
+        match (alias, put, &mut self.names) {
+            (Alias::None, ..) => put,
+            // The number itself may be what it is too large by.
+            (_, Put::TooLarge, _) => self.put_as(queued, topic, Alias::None, sent_as, out),
+            (Alias::New(number), Put::Done, Some(names)) => {
+                names.assign(topic, number);
+                put
             }
+            _ => put,
         }
-        put
     }
 
     fn put_as(

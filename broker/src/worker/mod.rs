@@ -322,8 +322,12 @@ impl Worker {
             self.tick();
             if ticker.poll_tick(cx).is_ready() {
                 while ticker.poll_tick(cx).is_ready() {}
+                // A will that is due at once must find the subscriptions of all workers.
+                let all_restored = self.shared.ready() == self.shared.mailboxes.len();
                 self.with(|state| {
-                    state.fire_timers();
+                    if all_restored {
+                        state.fire_timers();
+                    }
                     state.look_at_restored();
                     if self.id == 0 {
                         state.shared.hub.expire_retained(state.now_ms);

@@ -63,9 +63,14 @@ impl State {
                 self.write_down(&kept.client_id, Change::Reset, None);
                 continue;
             }
-            if kept.left_ms.is_none() && kept.will.is_none() {
-                let expiry_s = kept.expiry_s; // its time runs from now, over the next restart too
-                self.write_down(&kept.client_id, Change::Closed { expiry_s }, None);
+            if kept.left_ms.is_none() {
+                // Its time runs from now, and so does its will's, over the next restart too.
+                let expiry_s = kept.expiry_s;
+                let change = match kept.will {
+                    None => Change::Closed { expiry_s },
+                    Some(_) => Change::Left { expiry_s },
+                };
+                self.write_down(&kept.client_id, change, None);
             }
             let filters = kept.subscriptions.clone();
             let at = self.restore_one(kept);

@@ -160,6 +160,22 @@ fn a_worker_that_the_full_window_refused_is_woken_by_anothers_progress() {
 }
 
 #[test]
+fn a_lost_last_chunk_comes_again_though_others_are_synced_all_the_time() {
+    let lose_first: Script = Arc::new(|worker, number, times| match (worker, number, times) {
+        (0, 0, 0) => Fault::Lose,
+        _ => Fault::Pass,
+    });
+    let mut bench = Bench::new(2, &config(8, 100), 1 << 24, lose_first);
+    bench.send(0).unwrap();
+    bench.drive("it is in the log", |b| {
+        let _ = b.send(1); // refused while the window is full
+        b.release();
+        b.senders[0].appended() == 1
+    });
+    assert!(bench.stop());
+}
+
+#[test]
 fn a_disk_that_takes_long_is_no_fault_and_no_full_log() {
     let sent = Arc::new(AtomicUsize::new(0));
     let stuck = Arc::<Mutex<()>>::default();

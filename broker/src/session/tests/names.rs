@@ -156,6 +156,18 @@ fn numbers_end_with_their_connection_both_ways() {
 }
 
 #[test]
+fn a_number_that_is_longer_than_its_topic_costs_no_message() {
+    let mut pair = Pair::new(V5, |_| {});
+    pair.connect(taking(5, 40), false);
+    pair.read();
+    deliver(&mut pair, "b", "1");
+    assert_eq!(pair.read(), ["PUBLISH 1 1 @b #1 alias=1"]);
+    let fits_by_name = "x".repeat(32);
+    deliver(&mut pair, "b", &fits_by_name);
+    assert_eq!(pair.read(), [format!("PUBLISH 1 {fits_by_name} @b #2")]);
+}
+
+#[test]
 fn a_publish_sent_again_by_its_number_is_known_by_its_topic() {
     let mut pair = Pair::connected(V5);
     send(&mut pair, aliased("a", 1, AtLeastOnce, 1)).unwrap();
