@@ -130,6 +130,40 @@ fn wildcards_match_whole_levels_and_no_dollar_at_the_start() {
 }
 
 #[test]
+fn what_is_retained_matches_as_what_is_published() {
+    let broker = broker();
+    let mut sender = Peer::connect(&broker, Version::V311, "sender");
+    for topic in ["$a", "$a/b", "a", "a/b", "/b"] {
+        sender.publish(&Publish {
+            retain: true,
+            ..publication(topic, topic.as_bytes(), 1)
+        });
+    }
+    let expected: [(&str, &[&str]); 6] = [
+        ("#", &["/b", "a", "a/b"]),
+        ("+", &["a"]),
+        ("+/b", &["/b", "a/b"]),
+        ("+/#", &["/b", "a", "a/b"]),
+        ("$a/#", &["$a", "$a/b"]),
+        ("a/+", &["a/b"]),
+    ];
+    for version in ALL {
+        for (text, topics) in expected {
+            let mut peer = Peer::connect(&broker, version, "late");
+            peer.listen("mark", 0);
+            peer.listen(text, 0);
+            let mut came: Vec<_> = topics.iter().map(|_| peer.take().topic).collect();
+            came.sort();
+            assert_eq!(came, topics, "{text}");
+            sender.publish(&publication("mark", b"mark", 0));
+            // "mark" matches "#" and "+" too: one copy.
+            assert_eq!(peer.take().topic, "mark", "{text} matches more than {topics:?}");
+        }
+    }
+    broker.stop();
+}
+
+#[test]
 fn what_is_accepted_is_kept_for_all_sessions_that_want_it() {
     let broker = broker();
     let mut away = Vec::new();
