@@ -315,6 +315,7 @@ impl WorkerMetrics {
             self.dropped_too_large.increment(u64::from(drops.too_large));
             self.dropped_expired.increment(u64::from(drops.expired));
             self.dropped_qos0.increment(u64::from(drops.qos0));
+            self.dropped_full.increment(u64::from(drops.full));
             self.dropped_outside.increment(u64::from(drops.outside));
         }
     }

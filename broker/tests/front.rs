@@ -29,16 +29,22 @@ mod messages;
 mod mount;
 #[path = "front/parked.rs"]
 mod parked;
+#[path = "front/queue.rs"]
+mod queue;
 #[path = "front/rate.rs"]
 mod rate;
 #[path = "front/retained.rs"]
 mod retained;
 #[path = "front/shared.rs"]
 mod shared;
+#[path = "front/storm.rs"]
+mod storm;
 #[path = "front/support.rs"]
 mod support;
 #[path = "front/sys.rs"]
 mod sys;
+#[path = "front/told.rs"]
+mod told;
 #[path = "front/will.rs"]
 mod will;
 

@@ -87,7 +87,7 @@ fn a_version_that_is_not_taken_is_refused_in_its_own_words() {
             let reason = connack[3];
             match (taken, level) {
                 (true, _) => assert_eq!(reason, 0, "{versions:?} {level}"),
-                (false, 5) => assert_eq!(connack, [0x20, 3, 0, 0x84, 0], "{versions:?}"),
+                (false, 5) => assert_eq!((connack[0], connack[3]), (0x20, 0x84), "{versions:?}"),
                 (false, _) => assert_eq!(connack, [0x20, 2, 0, 1], "{versions:?} {level}"),
             }
             assert_eq!(stream.is_closed_within(Duration::from_millis(300)), !taken);

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use forebay_broker::config::{Bind, BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig};
+use forebay_broker::config::{
+    Bind, BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig, ToldConfig,
+};
 use forebay_broker::config::{TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
@@ -53,6 +55,10 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
         deny_action: auth.deny_action,
         bus: read_bus(root),
         sys_interval_s: root.section("sys").integer("interval_s", 0..=86_400),
+        told: ToldConfig {
+            response_information: root.section("session").optional_text("response_information"),
+            server_reference: node.optional_text("server_reference"),
+        },
         full: FullConfig {
             reject: spool.reject,
             drop_qos0: spool.drop_qos0,

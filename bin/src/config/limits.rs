@@ -27,6 +27,8 @@ pub fn read(root: &Section<'_>) -> Limits {
         max_kept_sessions: session.integer("max_kept", 0..=ANY),
         max_session_expiry_s: session.integer("max_expiry_s", 0..=ANY),
         will_grace_s: session.integer("will_grace_s", 0..=86_400),
+        drop_old: session.choice("when_queue_full", &[("drop_new", false), ("drop_old", true)]),
+        queue_qos0: session.flag("queue_qos0"),
         shared_strategy: session.choice("shared_strategy", SHARED_STRATEGIES),
         ..of_clients(&limits, None)
     }

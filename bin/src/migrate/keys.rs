@@ -270,12 +270,7 @@ pub const KEYS: &[Key] = &[
     carried(Listener, "protocol", "listener.transport"),
     left(Security, "psk_file", PSK, PSK_HINT),
     left(Listener, "psk_hint", PSK, PSK_HINT),
-    left(
-        Global,
-        "queue_qos0_messages",
-        "QoS 0 messages are not kept for clients that are away",
-        "publish at QoS 1 what must arrive",
-    ),
+    carried(Global, "queue_qos0_messages", "session.queue_qos0"),
     left(Bridge, "remote_clientid", BRIDGE, ""),
     left(Bridge, "remote_password", BRIDGE, ""),
     left(Bridge, "remote_username", BRIDGE, ""),

@@ -191,6 +191,11 @@ fn session(conf: &Conf, notes: &mut Vec<Note>) -> Block {
     if let Some((setting, count)) = number(conf, "global_max_clients", notes) {
         block.set("max_kept", &count.min(MOST).to_string(), Some(&setting.origin));
     }
+    if let Some(setting) = conf.get("queue_qos0_messages")
+        && flag(&setting.value) == Some(true)
+    {
+        block.set("queue_qos0", "true", Some(&setting.origin));
+    }
     block
 }
 
@@ -265,7 +270,6 @@ fn is_default(setting: &Setting) -> bool {
     match setting.key.as_str() {
         "allow_zero_length_clientid" | "connection_messages" => flag(&setting.value) == Some(true),
         "allow_duplicate_messages"
-        | "queue_qos0_messages"
         | "upgrade_outgoing_qos"
         | "use_identity_as_username"
         | "use_subject_as_username"

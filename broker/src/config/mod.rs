@@ -5,6 +5,7 @@ mod listener;
 pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
 
 use crate::auth::{DenyAction, Rule};
+use crate::codec::Reason;
 use crate::hub::SharedStrategy;
 use crate::spool::SpoolConfig;
 
@@ -38,6 +39,25 @@ pub struct Config {
     pub acl: Vec<Rule>,
     /// What becomes of a client that does what these or an acl_file deny.
     pub deny_action: DenyAction,
+    /// What 5.0 clients are told.
+    pub told: ToldConfig,
+}
+
+/// What 5.0 clients are told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToldConfig {
+    /// What clients that ask for it begin their response topics with; `{client_id}` stands for theirs.
+    pub response_information: Option<String>,
+    /// Where clients find another server when this one stops or has too many.
+    pub server_reference: Option<String>,
+}
+
+impl ToldConfig {
+    /// The other server, where `reason` sends clients to it.
+    pub(crate) fn reference_for(&self, reason: Reason) -> Option<&str> {
+        let goes = matches!(reason, Reason::UseAnotherServer | Reason::ServerMoved);
+        self.server_reference.as_deref().filter(|_| goes)
+    }
 }
 
 /// What is done with publishes while the log is full. QoS 1 and 2 are never dropped silently.
@@ -101,6 +121,10 @@ pub struct Limits {
     pub max_queued_messages: usize,
     /// Messages that wait for one client, in bytes.
     pub max_queued_bytes: usize,
+    /// A message that finds a session's queue full takes the place of the oldest; else it is dropped itself.
+    pub drop_old: bool,
+    /// QoS 0 messages wait too for a client that is away, until a restart.
+    pub queue_qos0: bool,
     /// Retained messages, in number.
     pub max_retained_messages: usize,
     /// Retained messages, in bytes of topic and payload.
@@ -148,6 +172,8 @@ impl Default for Limits {
             max_inflight_messages: 20,
             max_queued_messages: 1000,
             max_queued_bytes: 16 * KIB * KIB,
+            drop_old: false,
+            queue_qos0: false,
             max_retained_messages: 1_000_000,
             max_retained_bytes: 512 * KIB * KIB,
             max_kept_sessions: 100_000,
@@ -194,6 +220,7 @@ impl Default for Config {
             sys_interval_s: 10,
             acl: Vec::new(),
             deny_action: DenyAction::Ignore,
+            told: ToldConfig::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,11 @@ use super::exchange::{Again, Outcome, converse};
 use super::intake::Intake;
 use super::{Accepted, Connection};
 use crate::auth::{Method, Origin, Principal, Subject};
-use crate::codec::{
-    Connack, Connect, DecodeError, Packet, Properties, Reason, Version, decode, encode, frame_len,
-    peek_version,
-};
+use crate::codec::{Connect, DecodeError, Packet, Reason, Version, decode, frame_len, peek_version};
 use crate::config::TransportConfig;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
-use crate::session::{Detach, SessionLimits, asked_expiry_s, fits_mount};
+use crate::session::{Detach, SessionLimits, asked_expiry_s, fits_mount, of_connect, put_refusal};
 use crate::worker::{Attached, Stage, Worker};
 
 /// Packet type of CONNECT.
@@ -54,7 +51,7 @@ enum Next {
     /// Its session lives on another worker.
     Home(u16),
     /// No.
-    Refuse(Version, Reason),
+    Refuse(Reason),
 }
 
 /// Reads CONNECT and answers it. `None`: the socket was refused, lost, or handed to another worker.
@@ -88,6 +85,11 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             return None;
         }
     };
+    if permits.is_turned_away() {
+        worker.with(|state| state.count_connect(len));
+        refuse_connect(&worker, stream, &packet, peer, Reason::UseAnotherServer).await;
+        return None;
+    }
     let mut behind = read.get(len..).unwrap_or_default().to_vec();
     let decided = decide(&worker, &mut stream, &mut behind, &packet, peer.ip(), listener);
     let Ok(next) = timeout_at(deadline.into(), decided).await else {
@@ -120,10 +122,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             None
         }
         Next::Converse { .. } | Next::Gone => None,
-        Next::Refuse(version, reason) => {
-            worker.with(|state| state.count_refused());
-            tracing::info!(%peer, client_id = packet.client_id, ?reason, "CONNECT refused");
-            refuse(stream, version, reason).await;
+        Next::Refuse(reason) => {
+            refuse_connect(&worker, stream, &packet, peer, reason).await;
             None
         }
     }
@@ -213,16 +213,14 @@ async fn decide(
                         again: name.map(|name| Again::new(name, method)),
                     })
                 }
-                Outcome::Refused(reason) => Next::Refuse(connect.version, reason),
+                Outcome::Refused(reason) => Next::Refuse(reason),
                 Outcome::Gone => Next::Gone,
             }
         }
         next => next,
     };
     match next {
-        Next::Join(_) if worker.shared.is_past(Stage::Quiet) => {
-            Next::Refuse(connect.version, Reason::ServerShuttingDown)
-        }
+        Next::Join(_) if worker.shared.is_past(Stage::Quiet) => Next::Refuse(Reason::ServerShuttingDown),
         next => next,
     }
 }
@@ -230,17 +228,17 @@ async fn decide(
 async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize) -> Next {
     let limits = SessionLimits::from(worker.shared.config.limits_at(index));
     let Some(listener) = worker.shared.config.listeners.get(index) else {
-        return Next::Refuse(connect.version, Reason::ServerUnavailable);
+        return Next::Refuse(Reason::ServerUnavailable);
     };
     if !listener.versions.has(connect.version) {
-        return Next::Refuse(connect.version, Reason::UnsupportedProtocolVersion);
+        return Next::Refuse(Reason::UnsupportedProtocolVersion);
     }
     if let Err(error) = connect.check_client_id() {
-        return Next::Refuse(connect.version, error.reason);
+        return Next::Refuse(error.reason);
     }
     let will = connect.will.as_ref();
     if will.is_some_and(|will| !limits.takes_topic(will.topic)) {
-        return Next::Refuse(connect.version, Reason::TopicNameInvalid);
+        return Next::Refuse(Reason::TopicNameInvalid);
     }
     let assigned = connect.client_id.is_empty().then(|| client_id_at_home(worker));
     let home = worker
@@ -255,13 +253,13 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
         .as_ref()
         .is_some_and(|will| !fits_mount(mount, will.topic))
     {
-        return Next::Refuse(connect.version, Reason::TopicNameInvalid);
+        return Next::Refuse(Reason::TopicNameInvalid);
     }
     if connect.will.is_some() && !worker.with(|state| state.takes_wills()) {
-        return Next::Refuse(connect.version, Reason::ServerBusy);
+        return Next::Refuse(Reason::ServerBusy);
     }
     if asked_expiry_s(connect) > 0 && !worker.with(|state| state.takes_kept()) {
-        return Next::Refuse(connect.version, Reason::ServerBusy);
+        return Next::Refuse(Reason::ServerBusy);
     }
     let origin = Origin {
         peer,
@@ -271,12 +269,12 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
     };
     if let Some(name) = connect.properties.authentication_method() {
         return match worker.shared.auth.method(name, origin) {
-            _ if !origin.is_near_enough() => Next::Refuse(connect.version, Reason::NotAuthorized),
+            _ if !origin.is_near_enough() => Next::Refuse(Reason::NotAuthorized),
             Some(method) => Next::Converse {
                 method,
                 client_id: assigned,
             },
-            None => Next::Refuse(connect.version, Reason::BadAuthenticationMethod), // [MQTT-4.12.0-1]
+            None => Next::Refuse(Reason::BadAuthenticationMethod), // [MQTT-4.12.0-1]
         };
     }
     match worker.shared.auth.authenticate(connect, origin).wait().await {
@@ -285,7 +283,7 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
             client_id: assigned,
             again: None,
         }),
-        Err(reason) => Next::Refuse(connect.version, reason),
+        Err(reason) => Next::Refuse(reason),
     }
 }
 
@@ -302,27 +300,45 @@ fn client_id_at_home(worker: &Worker) -> String {
     }
 }
 
-/// CONNACK with `reason`, then the end [MQTT-3.2.2-7; 3.1.1: MQTT-3.2.2-5].
-async fn refuse(mut stream: Transport, version: Version, reason: Reason) {
-    let connack = Packet::Connack(Connack {
-        session_present: false,
+async fn refuse_connect(
+    worker: &Worker,
+    stream: Transport,
+    connect: &Connect<'_>,
+    peer: SocketAddr,
+    reason: Reason,
+) {
+    worker.with(|state| state.count_refused());
+    tracing::info!(%peer, client_id = connect.client_id, ?reason, "CONNECT refused");
+    let most = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+    let reference = worker.shared.config.told.reference_for(reason);
+    let mut connack = Vec::new();
+    put_refusal(
+        connect.version,
+        most,
         reason,
-        properties: Properties::EMPTY,
-    });
-    let mut out = Vec::new();
-    if encode(version, &connack, &mut out).is_ok() {
-        let _ = timeout(REFUSE_WITHIN, stream.write_all(&out)).await; // the peer may be gone: it is refused anyway
-        stream.linger(Vec::new()).await;
-    }
+        of_connect(reason),
+        reference,
+        &mut connack,
+    );
+    refuse(stream, connack).await;
+}
+
+/// CONNACK that says no, then the end [MQTT-3.2.2-7; 3.1.1: MQTT-3.2.2-5].
+async fn refuse(mut stream: Transport, connack: Vec<u8>) {
+    let _ = timeout(REFUSE_WITHIN, stream.write_all(&connack)).await; // the peer may be gone: it is refused anyway
+    stream.linger(Vec::new()).await;
 }
 
 /// A CONNECT that can't be read: a 5.0 client is told why; a 3.x client only that its version is not known here, all
 /// else is a close [MQTT-3.1.2-1, MQTT-3.1.2-2; 3.1.1: MQTT-3.1.4-1].
 async fn refuse_malformed(stream: Transport, frame: &[u8], error: DecodeError) {
     tracing::debug!(%error, "malformed CONNECT");
-    match (peek_version(frame), error.reason) {
-        (_, Reason::UnsupportedProtocolVersion) => refuse(stream, Version::V311, error.reason).await,
-        (Ok(Version::V5), reason) => refuse(stream, Version::V5, reason).await,
-        _ => {}
-    }
+    let version = match (peek_version(frame), error.reason) {
+        (_, Reason::UnsupportedProtocolVersion) => Version::V311,
+        (Ok(Version::V5), _) => Version::V5,
+        _ => return,
+    };
+    let mut connack = Vec::new();
+    put_refusal(version, u32::MAX, error.reason, error.text, None, &mut connack);
+    refuse(stream, connack).await;
 }

@@ -17,11 +17,11 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::codec::{Disconnect, Packet, Properties, Reason, Version, encode};
+use crate::codec::{Reason, Version};
 use crate::listener::Permits;
 use crate::listener::transport::{Detached, Transport, yield_to_others};
 use crate::metrics::Closed;
-use crate::session::Detach;
+use crate::session::{Detach, of_end, put_disconnect};
 use crate::worker::{Attached, SessionRef, Stage, Worker};
 use intake::Intake;
 
@@ -259,8 +259,8 @@ impl Connection {
         self.worker.with(|state| state.count_closed(end.in_short()));
         let is_lost = matches!(end, End::Lost);
         let (reason, how) = match end {
-            End::Kicked(Reason::SessionTakenOver) => (Some(Reason::SessionTakenOver), None),
-            End::Kicked(reason) => (Some(reason), Some(Detach::Lost)),
+            End::Kicked(Reason::SessionTakenOver) => (Some((Reason::SessionTakenOver, "")), None),
+            End::Kicked(reason) => (Some((reason, of_end(reason))), Some(Detach::Lost)),
             End::Disconnected { with_will: true } => (None, Some(Detach::WithWill)),
             End::Disconnected { with_will: false } => (None, Some(Detach::Clean)),
             End::Lost => (None, Some(Detach::Lost)),
@@ -270,7 +270,7 @@ impl Connection {
                     text,
                     "connection closed"
                 );
-                (Some(reason), Some(Detach::Lost))
+                (Some((reason, text)), Some(Detach::Lost))
             }
         };
         if is_lost {
@@ -289,13 +289,13 @@ impl Connection {
 
     /// What was to be written goes first, the answers to what came before the client's DISCONNECT too; a 5.0 client is
     /// told the reason (section 3.14), a 3.x client sees the socket close. Who is told something gets time to read it.
-    fn say_good_bye(&mut self, reason: Option<Reason>) {
-        if let Some(reason) = reason
+    fn say_good_bye(&mut self, reason: Option<(Reason, &str)>) {
+        if let Some((reason, text)) = reason
             && self.version == Version::V5
         {
-            let properties = Properties::EMPTY;
-            let packet = Packet::Disconnect(Disconnect { reason, properties });
-            let _ = encode(self.version, &packet, &mut self.out); // three bytes always fit
+            let most = self.worker.with(|state| state.client_max_packet(self.at));
+            let told = &self.worker.shared.config.told;
+            put_disconnect(most, reason, text, told.reference_for(reason), &mut self.out);
         }
         let mut stream = std::mem::replace(&mut self.stream, Transport::Closed);
         let mut last = std::mem::take(&mut self.out);

@@ -32,6 +32,9 @@ use unix::SocketFile;
 /// Wait after an accept that failed for want of something that others must give back first.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
+/// Connections above the bounds that are told of another server at a time; further ones are closed at once.
+const IN_FRONT: usize = 64;
+
 /// Why a listener can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("listener `{name}`: can't listen on {bind}: {source}")]
@@ -71,12 +74,19 @@ pub(crate) struct Permits {
     _all: OwnedSemaphorePermit,
     _own: Option<OwnedSemaphorePermit>,
     handshake: Option<OwnedSemaphorePermit>,
+    /// It holds a place in front of the door only, to be told of another server.
+    is_turned_away: bool,
 }
 
 impl Permits {
     /// Its CONNECT is here: another may come that has sent none.
     pub fn shake_hands(&mut self) {
         self.handshake = None;
+    }
+
+    /// There are too many: its CONNECT is answered with where another server is.
+    pub fn is_turned_away(&self) -> bool {
+        self.is_turned_away
     }
 }
 
@@ -123,6 +133,7 @@ impl Bound {
         let deal = Arc::new(Deal {
             shared,
             permits,
+            in_front: Arc::new(Semaphore::new(IN_FRONT)),
             next: AtomicU64::new(0),
             rates: Mutex::new(rates),
             accepted: counter!(crate::metrics::CONNECTIONS_ACCEPTED),
@@ -170,6 +181,8 @@ impl Listeners {
 struct Deal {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
+    /// Places of those that are told of another server.
+    in_front: Arc<Semaphore>,
     next: AtomicU64,
     rates: Mutex<Rates>,
     accepted: Counter,
@@ -321,15 +334,23 @@ impl Door {
     }
 
     fn permits(&self, handshake: OwnedSemaphorePermit) -> Option<Permits> {
-        let own = match &self.own {
-            Some(own) => Some(own.clone().try_acquire_owned().ok()?),
-            None => None,
-        };
-        let all = self.deal.permits.clone().try_acquire_owned().ok()?;
+        let own = self.own.clone().map(Semaphore::try_acquire_owned);
+        let all = self.deal.permits.clone().try_acquire_owned();
+        if let (Ok(own), Ok(all)) = (own.transpose(), all) {
+            return Some(Permits {
+                _all: all,
+                _own: own,
+                handshake: Some(handshake),
+                is_turned_away: false,
+            });
+        }
+        self.deal.shared.config.told.server_reference.as_ref()?;
+        let place = self.deal.in_front.clone().try_acquire_owned().ok()?;
         Some(Permits {
-            _all: all,
-            _own: own,
+            _all: place,
+            _own: None,
             handshake: Some(handshake),
+            is_turned_away: true,
         })
     }
 

@@ -36,6 +36,8 @@ impl Session {
         let aliases = aliases.min(self.limits.topic_alias_maximum_out);
         self.rename(granted.mount.clone(), aliases);
         self.client_max_packet = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        self.explains =
+            self.version == Version::V5 && properties.request_problem_information() != Some(false);
         self.client_receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX);
         let asked_expiry_s = asked_expiry_s(connect);
         self.ends_with_connection = asked_expiry_s == 0;
@@ -67,6 +69,9 @@ impl Session {
             }
             if let Some(id) = &granted.assigned_client_id {
                 properties.push(Property::AssignedClientIdentifier(id));
+            }
+            if let Some(information) = &granted.response_information {
+                properties.push(Property::ResponseInformation(information));
             }
             if granted.keep_alive_s != connect.keep_alive_s {
                 properties.push(Property::ServerKeepAlive(granted.keep_alive_s));
@@ -118,7 +123,10 @@ impl Session {
         self.forget_answers();
         self.rename(None, 0);
         self.timers.detach(now_ms, 0, self.expiry_s);
-        let dropped = self.outbound.drop_qos0();
+        let dropped = match self.keeps_qos0() {
+            true => 0,
+            false => self.outbound.drop_qos0(),
+        };
         if dropped > 0 {
             let count = &mut self.drops().qos0;
             *count = count.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));

@@ -28,6 +28,10 @@ pub struct SessionLimits {
     pub topic_alias_maximum: u16,
     /// Topic aliases that are used towards the client, if it takes as many.
     pub topic_alias_maximum_out: u16,
+    /// A message that finds the queue full takes the place of the oldest.
+    pub drop_old: bool,
+    /// QoS 0 waits too for a client that is away, until a restart.
+    pub queue_qos0: bool,
     /// There is a store, which wants to know what becomes of messages for kept sessions.
     pub tells_store: bool,
 }
@@ -58,6 +62,8 @@ impl From<&Limits> for SessionLimits {
             max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),
             topic_alias_maximum: limits.topic_alias_maximum,
             topic_alias_maximum_out: limits.topic_alias_maximum_out,
+            drop_old: limits.drop_old,
+            queue_qos0: limits.queue_qos0,
             tells_store: false,
         }
     }
@@ -87,6 +93,8 @@ pub struct Attach {
     pub max_session_expiry_s: u32,
     /// What the method that let the client in says at last.
     pub authentication_data: Option<Vec<u8>>,
+    /// What the client is to begin its response topics with, if it asked (section 3.2.2.3.15).
+    pub response_information: Option<Box<str>>,
     /// What stands before every topic of its clients on this listener.
     pub mount: Option<Arc<str>>,
 }
@@ -185,6 +193,8 @@ pub struct Drops {
     pub expired: u32,
     /// QoS 0, when the connection ended before they were sent.
     pub qos0: u32,
+    /// The oldest in a full queue, for others that came.
+    pub full: u32,
     /// Outside the mount point of the listener to which the client has come back.
     pub outside: u32,
 }

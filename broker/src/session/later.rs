@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use super::Session;
 use super::event::{Drops, Ticket};
+use super::explain::{self, put};
 use super::names::Names;
 use super::transmit::ack;
-use crate::codec::{Packet, PacketId, Properties, Reason, Suback, encode};
+use crate::codec::{Packet, PacketId, Properties, Reason, Suback};
 use crate::store::StoreEvent;
 
 /// One answer.
@@ -121,42 +122,41 @@ impl Session {
 
     /// Answers SUBSCRIBE; with `wait` once the ticket that is returned is [`answered`](Session::answered).
     pub fn subscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>, wait: bool) -> Option<Ticket> {
-        let suback = Packet::Suback(answer(packet_id, reasons));
-        if !wait {
-            self.control(&suback);
-            return None;
-        }
-        let bytes = self.encoded(&suback);
-        Some(self.hold(Answer::Suback(bytes)))
+        let refused = reasons.iter().find(|reason| reason.is_error()).copied();
+        let told = self.told(refused.unwrap_or(Reason::Success), explain::of_filter);
+        let suback = |properties| {
+            Packet::Suback(Suback {
+                packet_id,
+                reasons: reasons.clone(),
+                properties,
+            })
+        };
+        let mut bytes = Vec::new();
+        told.put(self.version, self.client_max_packet, suback, &mut bytes);
+        let bytes = bytes.into();
+        self.answer(Answer::Suback(bytes), wait)
     }
 
     /// Answers UNSUBSCRIBE; with `wait` once the ticket that is returned is [`answered`](Session::answered).
     pub fn unsubscribed(&mut self, packet_id: PacketId, reasons: Vec<Reason>, wait: bool) -> Option<Ticket> {
-        let unsuback = Packet::Unsuback(answer(packet_id, reasons));
-        if !wait {
-            self.control(&unsuback);
-            return None;
-        }
-        let bytes = self.encoded(&unsuback);
-        Some(self.hold(Answer::Unsuback(bytes)))
-    }
-
-    /// `packet` as bytes; none when it is larger than the client takes [MQTT-3.1.2-24].
-    fn encoded(&self, packet: &Packet<'_>) -> Box<[u8]> {
+        let unsuback = Packet::Unsuback(Suback {
+            packet_id,
+            reasons,
+            properties: Properties::EMPTY,
+        });
         let mut bytes = Vec::new();
-        let fits = encode(self.version, packet, &mut bytes).is_ok()
-            && bytes.len() <= self.client_max_packet as usize;
-        if !fits {
-            bytes.clear();
-        }
-        bytes.into()
+        put(self.version, self.client_max_packet, &unsuback, &mut bytes);
+        let bytes = bytes.into();
+        self.answer(Answer::Unsuback(bytes), wait)
     }
-}
 
-fn answer(packet_id: PacketId, reasons: Vec<Reason>) -> Suback<'static> {
-    Suback {
-        packet_id,
-        reasons,
-        properties: Properties::EMPTY,
+    fn answer(&mut self, answer: Answer, wait: bool) -> Option<Ticket> {
+        match answer {
+            Answer::Suback(bytes) | Answer::Unsuback(bytes) if !wait => {
+                self.control.extend_from_slice(&bytes);
+                None
+            }
+            answer => Some(self.hold(answer)),
+        }
     }
 }

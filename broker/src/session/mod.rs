@@ -7,6 +7,7 @@
 
 mod connect;
 mod event;
+mod explain;
 mod filters;
 mod inbound;
 mod inflight;
@@ -28,6 +29,7 @@ pub use connect::asked_expiry_s;
 pub use event::{
     Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
 };
+pub use explain::{of_connect, of_end, put_disconnect, put_refusal};
 pub(crate) use message::OVERHEAD_BYTES as MESSAGE_OVERHEAD_BYTES;
 pub use message::{Message, WillMessage};
 pub use names::Whole;
@@ -73,6 +75,8 @@ pub struct Session {
     version: Version,
     phase: Phase,
     bridge: bool,
+    /// Refusals come with reason strings (section 3.1.2.11.7).
+    explains: bool,
     /// CONNECT asked for an expiry of 0, which DISCONNECT may not raise.
     ends_with_connection: bool,
 }
@@ -98,6 +102,7 @@ impl Session {
             version: Version::V311,
             phase: Phase::Detached,
             bridge: false,
+            explains: false,
             ends_with_connection: true,
         }
     }
@@ -125,6 +130,11 @@ impl Session {
     /// Whether its client is a bridge, which wants RETAIN as published and nothing of its own back.
     pub fn is_bridge(&self) -> bool {
         self.bridge
+    }
+
+    /// Bytes of the greatest packet that its client takes.
+    pub fn client_max_packet(&self) -> u32 {
+        self.client_max_packet
     }
 
     /// Whether it has a connection.
@@ -240,8 +250,8 @@ impl Session {
             retain: retained || (message.retain && to.retain_as_published),
             share: to.share.clone(),
         };
-        let (qos, attached) = (queued.qos, self.is_attached());
-        let delivered = self.outbound.push(now_ms, queued, attached, &self.limits);
+        let qos = queued.qos;
+        let delivered = self.enqueue(now_ms, queued);
         let for_group = to.share.is_some() && message.qos != QoS::AtMostOnce;
         match qos {
             QoS::AtMostOnce if !for_group => {}
@@ -266,6 +276,43 @@ impl Session {
             let (queued, packet_id) = (sent.message, sent.packet_id);
             self.tell_done(queued.share.as_ref(), queued.message.origin, Some(packet_id));
         }
+    }
+
+    /// QoS 1 and 2 wait for a client that is away; QoS 0 only where that is configured.
+    fn enqueue(&mut self, now_ms: u64, queued: Queued) -> Delivered {
+        if queued.message.is_expired(now_ms) {
+            return Delivered::Expired;
+        }
+        let is_qos0 = queued.qos == QoS::AtMostOnce;
+        let waits = !is_qos0 || self.is_attached() || self.keeps_qos0();
+        if !waits || !self.make_room(queued.message.cost()) {
+            return match is_qos0 {
+                true => Delivered::DroppedQoS0,
+                false => Delivered::DroppedFull,
+            };
+        }
+        self.outbound.push(queued);
+        Delivered::Queued
+    }
+
+    /// Whether QoS 0 waits for the client while it is away.
+    fn keeps_qos0(&self) -> bool {
+        self.limits.queue_qos0 && self.is_persistent()
+    }
+
+    /// Whether a message that costs `cost` finds room in the queue, whose oldest give way where that is configured.
+    fn make_room(&mut self, cost: usize) -> bool {
+        let gives_way = self.limits.drop_old && cost <= self.limits.max_queued_bytes as usize;
+        while !self.outbound.has_room(cost, &self.limits) {
+            let Some(oldest) = gives_way.then(|| self.outbound.pop()).flatten() else {
+                return false;
+            };
+            self.taken_from_queue();
+            self.give_up(&oldest);
+            let count = &mut self.drops().full;
+            *count = count.saturating_add(1);
+        }
+        true
     }
 
     /// A message for it was lost on its way here.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event::{Delivered, SessionLimits};
+use super::event::SessionLimits;
 use super::message::Message;
 use crate::codec::QoS;
 use crate::hub::{Share, SubscriptionIds};
@@ -28,30 +28,14 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Takes a message in, if there is room for it: QoS 1 and 2 wait for a client that is away, QoS 0 does not.
-    pub fn push(&mut self, now_ms: u64, queued: Queued, attached: bool, limits: &SessionLimits) -> Delivered {
-        if queued.message.is_expired(now_ms) {
-            return Delivered::Expired;
-        }
-        let dropped = match queued.qos {
-            QoS::AtMostOnce => Delivered::DroppedQoS0,
-            _ => Delivered::DroppedFull,
-        };
-        if queued.qos == QoS::AtMostOnce && !attached {
-            return dropped;
-        }
-        let bytes = self.bytes + queued.message.cost();
-        if self.queue.len() >= limits.max_queued_messages as usize || bytes > limits.max_queued_bytes as usize
-        {
-            return dropped;
-        }
-        self.bytes = bytes;
-        self.queue.push_back(queued);
-        Delivered::Queued
+    /// Whether a message that costs `cost` has room.
+    pub fn has_room(&self, cost: usize, limits: &SessionLimits) -> bool {
+        self.queue.len() < limits.max_queued_messages as usize
+            && self.bytes + cost <= limits.max_queued_bytes as usize
     }
 
-    /// Takes in what was there before a restart, whatever the bounds are now.
-    pub fn restore(&mut self, queued: Queued) {
+    /// Takes a message in.
+    pub fn push(&mut self, queued: Queued) {
         self.bytes += queued.message.cost();
         self.queue.push_back(queued);
     }

@@ -139,7 +139,7 @@ impl Session {
             Some(Received::Release(_) | Received::Again) => Reason::Success,
             Some(Received::Unknown) | None => Reason::PacketIdentifierNotFound,
         };
-        self.control(&Packet::Pubrel(ack(packet_id, self.told(reason))));
+        self.control(&Packet::Pubrel(ack(packet_id, self.known(reason))));
     }
 
     /// PUBCOMP (section 4.3.3).
@@ -161,7 +161,7 @@ impl Session {
             true => Reason::Success,
             false => Reason::PacketIdentifierNotFound,
         };
-        let reason = self.told(reason);
+        let reason = self.known(reason);
         if self.is_persistent() {
             let answer = self.hold(Answer::Pubcomp(packet_id, reason));
             return Ok(Request::Released { packet_id, answer });
@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// Acknowledgements have no reason before 5.0.
-    fn told(&self, reason: Reason) -> Reason {
+    fn known(&self, reason: Reason) -> Reason {
         match self.version {
             Version::V5 => reason,
             Version::V31 | Version::V311 => Reason::Success,

@@ -63,7 +63,7 @@ impl Session {
             let queued = Queued::from(message);
             match packet_id {
                 Some(packet_id) => inflight.restore_sent(packet_id, queued),
-                None => session.outbound.restore(queued),
+                None => session.outbound.push(queued),
             }
         }
         session.inflight = Some(Box::new(inflight)); // be it empty: it knows which ids not to begin with

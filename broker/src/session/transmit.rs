@@ -3,13 +3,13 @@
 
 use super::Session;
 use super::event::Drops;
+use super::explain::{self, Put, Told, put};
 use super::inflight::Sent;
 use super::names::{Alias, Names};
 use super::outbound::Queued;
 use super::state::Phase;
 use crate::codec::{
-    Ack, Disconnect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
-    encode,
+    Ack, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
 };
 use crate::store::StoreEvent;
 
@@ -23,25 +23,6 @@ pub(super) fn ack(packet_id: PacketId, reason: Reason) -> Ack<'static> {
         reason,
         properties: Properties::EMPTY,
     }
-}
-
-/// How a packet was put into a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Put {
-    Done,
-    TooLarge,
-    /// Its topic lies outside the client's mount point.
-    Outside,
-}
-
-/// Appends `packet` unless it is larger than the client takes [MQTT-3.1.2-24].
-fn put(version: Version, most: u32, packet: &Packet<'_>, out: &mut Vec<u8>) -> Put {
-    let start = out.len();
-    if encode(version, packet, out).is_ok() && out.len() - start <= most as usize {
-        return Put::Done;
-    }
-    out.truncate(start);
-    Put::TooLarge
 }
 
 /// To whom and when a PUBLISH is written.
@@ -192,21 +173,34 @@ impl Session {
 
     fn put_acks(&mut self, out: &mut Vec<u8>) {
         while let Some(due) = self.inbound.next_due() {
-            let ack = ack(due.packet_id, due.reason);
-            let packet = match due.qos {
-                QoS::ExactlyOnce => Packet::Pubrec(ack),
-                _ => Packet::Puback(ack),
+            let packet = |properties| {
+                let ack = Ack {
+                    packet_id: due.packet_id,
+                    reason: due.reason,
+                    properties,
+                };
+                match due.qos {
+                    QoS::ExactlyOnce => Packet::Pubrec(ack),
+                    _ => Packet::Puback(ack),
+                }
             };
-            put(self.version, self.client_max_packet, &packet, out);
+            let told = self.told(due.reason, explain::of_publish);
+            told.put(self.version, self.client_max_packet, packet, out);
+        }
+    }
+
+    /// What is said of a refusal, unless the client does not want to hear it [MQTT-3.1.2-29].
+    pub(super) fn told(&self, reason: Reason, text: fn(Reason) -> &'static str) -> Told {
+        match self.explains && reason.is_error() {
+            true => Told::new(None, text(reason)),
+            false => Told::default(),
         }
     }
 
     fn put_disconnect(&mut self, reason: Reason, out: &mut Vec<u8>) {
         self.phase = Phase::Closed;
         if self.version == Version::V5 {
-            let properties = Properties::EMPTY;
-            let packet = Packet::Disconnect(Disconnect { reason, properties });
-            put(self.version, self.client_max_packet, &packet, out);
+            explain::put_disconnect(self.client_max_packet, reason, "", None, out);
         }
     }
 
@@ -317,7 +311,7 @@ impl Session {
     }
 
     /// `queued` is not sent at all.
-    fn give_up(&mut self, queued: &Queued) {
+    pub(super) fn give_up(&mut self, queued: &Queued) {
         if queued.qos != QoS::AtMostOnce {
             self.tell_done(queued.share.as_ref(), queued.message.origin, None);
         }

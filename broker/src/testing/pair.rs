@@ -162,6 +162,7 @@ impl Pair {
             assigned_client_id: None,
             max_session_expiry_s: 3_600,
             authentication_data: None,
+            response_information: None,
             mount: self.mount.clone(),
         };
         self.session.attach(self.now_ms, &connect, granted);

@@ -119,8 +119,17 @@ impl State {
             assigned_client_id: assigned.then(|| client_id.into()),
             max_session_expiry_s: limits.max_session_expiry_s,
             authentication_data: None,
+            response_information: self.response_information(connect, client_id),
             mount: None,
         }
+    }
+
+    fn response_information(&self, connect: &Connect<'_>, client_id: &str) -> Option<Box<str>> {
+        let asked = connect.properties.request_response_information() == Some(true);
+        let information = self.shared.config.told.response_information.as_ref();
+        information
+            .filter(|_| asked)
+            .map(|text| text.replace("{client_id}", client_id).into())
     }
 
     /// Ends the connection that holds the session of `client_id`, if there is one.

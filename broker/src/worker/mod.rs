@@ -398,7 +398,11 @@ impl Worker {
             }
         }
         if self.shared.is_past(Stage::Closing) && !self.closing.replace(true) {
-            self.with(|state| state.kick_all(Reason::ServerShuttingDown));
+            let reason = match self.shared.config.told.server_reference {
+                Some(_) => Reason::UseAnotherServer,
+                None => Reason::ServerShuttingDown,
+            };
+            self.with(|state| state.kick_all(reason));
         }
         match self.shared.is_past(Stage::Ended) {
             true => Poll::Ready(()),

@@ -256,6 +256,7 @@ impl State {
         let delivered = slot.session.deliver(now_ms, message, to, retained);
         slot.session.take_events(&mut self.events);
         slot.note_load();
+        self.metrics.dropped(slot.session.take_drops());
         match delivered {
             Delivered::Queued => {
                 slot.wake();

@@ -120,6 +120,12 @@ impl State {
         }
     }
 
+    /// Bytes of the greatest packet that the client takes.
+    pub fn client_max_packet(&mut self, at: SessionRef) -> u32 {
+        self.slot(at)
+            .map_or(u32::MAX, |slot| slot.session.client_max_packet())
+    }
+
     /// Handles any packet but PUBLISH. `Some(with_will)`: it was DISCONNECT.
     pub fn control_packet(&mut self, at: SessionRef, packet: Packet<'_>) -> Result<Option<bool>, Violation> {
         let now_ms = self.now_ms;

@@ -131,6 +131,7 @@ impl Bench {
     fn connect_expiring(&mut self, client_id: &str) -> SessionRef {
         let mut properties = PropertiesBuf::default();
         properties.push(Property::SessionExpiryInterval(60));
+        properties.push(Property::RequestProblemInformation(false));
         self.connect_as(client_id, false, Version::V5, properties.as_properties())
     }
 

@@ -491,6 +491,11 @@ impl Client {
         self.send_raw(&out);
     }
 
+    /// Pings; false when the connection is gone.
+    pub fn try_ping(&mut self) -> bool {
+        self.stream.write_all(&[0xC0, 0]).is_ok()
+    }
+
     pub fn ping(&mut self) {
         self.send_raw(&[0xC0, 0]);
     }

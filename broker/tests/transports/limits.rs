@@ -67,7 +67,8 @@ fn each_listener_has_its_own_bounds_versions_and_who_may_come() {
     );
     assert!(connack.windows(3).any(|part| part == [0x21, 0, 7]), "{connack:?}");
     small.write(&[0x30, 0x7F]);
-    assert_eq!(small.packet().unwrap(), [0xE0, 1, 0x95]);
+    let disconnect = small.packet().unwrap();
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x95));
     let mut old = stream(&node, 1);
     old.write(&connect("old"));
     assert_eq!(old.packet().unwrap(), [0x20, 2, 0, 1]);

@@ -104,6 +104,7 @@ fn connack_tells_what_was_granted() {
         assigned_client_id: Some("made-up".into()),
         max_session_expiry_s: 50,
         authentication_data: None,
+        response_information: Some("answers/dev".into()),
         mount: None,
     };
     pair.session.attach(0, &connect(V5), granted);
@@ -116,6 +117,10 @@ fn connack_tells_what_was_granted() {
     assert_eq!(told.session_expiry_s(), Some(50));
     assert_eq!(told.receive_maximum(), Some(33));
     assert_eq!(told.maximum_packet_size(), Some(1_000 * 1_024));
+    assert!(
+        told.iter()
+            .any(|p| p == Property::ResponseInformation("answers/dev"))
+    );
     assert!(
         told.iter()
             .any(|p| p == Property::AssignedClientIdentifier("made-up"))
