@@ -2,8 +2,9 @@
 //! room are here, and a publisher takes none of them to find its subscribers.
 
 pub mod by_level;
+mod exact;
 #[cfg(test)]
-mod figures;
+mod figures_tests;
 pub mod registry;
 pub mod retained;
 pub mod shared;

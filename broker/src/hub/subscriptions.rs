@@ -1,16 +1,14 @@
-//! Who subscribed to what: a tree by topic level, persistent, so that a reader's snapshot stays as it is while a writer
-//! makes the next one. A pure structure: no lock.
+//! Who subscribed to what: filters with wildcards in a tree by topic level, the others in a table. Both are persistent, so
+//! that a reader's snapshot stays as it is while a writer makes the next one. A pure structure: no lock.
 
 use std::str::Split;
 use std::sync::Arc;
 
+use super::exact::{Exact, Subscribers};
 use super::shared::{Group, Load};
 use super::small_map::SmallMap;
 use super::{Match, SubscriberId, SubscriptionOptions};
 use crate::codec::topic::split_share;
-
-/// The subscribers of one filter.
-type Subscribers = SmallMap<SubscriberId, SubscriptionOptions>;
 
 /// The groups of one filter, by their names.
 type Groups = SmallMap<Arc<str>, Arc<Group>>;
@@ -41,7 +39,10 @@ enum Found<'a> {
 /// All subscriptions.
 #[derive(Debug, Clone, Default)]
 pub struct Subscriptions {
+    /// Filters with wildcards, and those of groups.
     root: Arc<Node>,
+    /// All others.
+    exact: Exact,
     count: usize,
     /// How many of them are shared.
     shared: usize,
@@ -53,6 +54,8 @@ struct Levels<'a> {
     group: Option<&'a str>,
     path: Option<&'a str>,
     multi: bool,
+    /// No group and no wildcard.
+    is_exact: bool,
 }
 
 impl<'a> Levels<'a> {
@@ -61,12 +64,18 @@ impl<'a> Levels<'a> {
             Some((group, plain)) => (Some(group), plain),
             None => (None, filter),
         };
+        let is_exact = group.is_none() && !filter.contains(['+', '#']);
         let (path, multi) = match filter.strip_suffix('#') {
             Some("") => (None, true),
             Some(path) if path.ends_with('/') => (path.strip_suffix('/'), true),
             _ => (Some(filter), false),
         };
-        Self { group, path, multi }
+        Self {
+            group,
+            path,
+            multi,
+            is_exact,
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -118,11 +127,31 @@ impl Subscriptions {
         load: Option<&Arc<Load>>,
     ) -> bool {
         let levels = Levels::of(filter);
+        let is_new = match levels.is_exact {
+            true => {
+                self.exact
+                    .change(filter, |subscribers| subscribers.insert(who, options).is_none())
+                    == Some(true)
+            }
+            false => self.insert_into_tree(filter, &levels, (who, options), load),
+        };
+        self.count += usize::from(is_new);
+        self.shared += usize::from(is_new && levels.group.is_some());
+        is_new
+    }
+
+    fn insert_into_tree(
+        &mut self,
+        filter: &str,
+        levels: &Levels<'_>,
+        (who, options): (SubscriberId, SubscriptionOptions),
+        load: Option<&Arc<Load>>,
+    ) -> bool {
         let mut node = Arc::make_mut(&mut self.root);
         for level in levels.iter() {
             node = node.child_or_new(level);
         }
-        let is_new = match levels.group {
+        match levels.group {
             None => node
                 .subscribers_or_new(levels.multi)
                 .insert(who, options)
@@ -132,10 +161,7 @@ impl Subscriptions {
                 let group = groups.get_or_insert_with(name, || (name.into(), Arc::new(Group::new(filter))));
                 Arc::make_mut(group).insert(who, options, load.cloned().unwrap_or_default())
             }
-        };
-        self.count += usize::from(is_new);
-        self.shared += usize::from(is_new && levels.group.is_some());
-        is_new
+        }
     }
 
     /// Removes a subscription with the nodes that stand empty then; false when there was none.
@@ -144,7 +170,10 @@ impl Subscriptions {
             return false; // so that no path is copied for nothing
         }
         let levels = Levels::of(filter);
-        Arc::make_mut(&mut self.root).remove(&mut levels.iter(), &levels, who);
+        match levels.is_exact {
+            true => drop(self.exact.change(filter, |subscribers| subscribers.remove(&who))),
+            false => Arc::make_mut(&mut self.root).remove(&mut levels.iter(), &levels, who),
+        }
         self.count -= 1;
         self.shared -= usize::from(levels.group.is_some());
         true
@@ -153,6 +182,9 @@ impl Subscriptions {
     /// Whether `who` holds `filter`.
     pub fn contains(&self, filter: &str, who: SubscriberId) -> bool {
         let levels = Levels::of(filter);
+        if levels.is_exact {
+            return self.exact.get(filter).is_some_and(|s| s.get(&who).is_some());
+        }
         let Some(node) = self.node(&levels) else {
             return false;
         };
@@ -194,6 +226,9 @@ impl Subscriptions {
             }
             Found::Groups(groups) => groups.each(|_, group| shared(group)),
         };
+        if let Some(subscribers) = self.exact.get(topic) {
+            found(Found::Subscribers(subscribers));
+        }
         let mut levels = topic.split('/');
         match topic.starts_with('$') {
             false => self.root.walk(levels, &mut found),
@@ -214,7 +249,7 @@ impl Subscriptions {
 impl Subscriptions {
     /// Whether no node is left.
     pub fn is_pruned(&self) -> bool {
-        self.root.is_empty()
+        self.root.is_empty() && self.exact.is_empty()
     }
 }
 

@@ -275,6 +275,46 @@ fn many_subscribers_of_one_filter() {
 }
 
 #[test]
+fn many_filters_without_wildcards_come_and_go() {
+    const COUNT: u32 = 20_000;
+    let filter = |n: u32| format!("devices/{n}/command");
+    let mut tree = Subscriptions::default();
+    for n in 0..COUNT {
+        assert!(tree.insert(&filter(n), who(n), options(QoS::AtMostOnce, None), None));
+        assert!(!tree.insert(&filter(n), who(n), options(QoS::AtLeastOnce, None), None));
+    }
+    tree.insert(
+        "devices/+/command",
+        who(COUNT),
+        options(QoS::AtMostOnce, None),
+        None,
+    );
+    let snapshot = tree.clone();
+    for n in (0..COUNT).step_by(2) {
+        assert!(tree.remove(&filter(n), who(n)));
+        assert!(!tree.remove(&filter(n), who(n)));
+    }
+    let found = |tree: &Subscriptions, n: u32| {
+        let mut found = Vec::new();
+        tree.matches(&filter(n), &mut found, |_| {});
+        let mut slots: Vec<u32> = found.iter().map(|found| found.who.slot).collect();
+        slots.sort_unstable();
+        slots
+    };
+    for n in 0..COUNT {
+        assert_eq!(found(&snapshot, n), [n, COUNT]);
+        assert_eq!(found(&tree, n).len(), 1 + n as usize % 2);
+        assert_eq!(tree.contains(&filter(n), who(n)), n % 2 == 1);
+    }
+    assert_eq!(found(&tree, COUNT), [COUNT]);
+    for n in (1..COUNT).step_by(2) {
+        assert!(tree.remove(&filter(n), who(n)));
+    }
+    assert!(tree.remove("devices/+/command", who(COUNT)));
+    assert!(tree.is_pruned() && tree.is_empty());
+}
+
+#[test]
 fn retained_messages_are_bounded() {
     let mut tree = Retained::new(2, 1_000);
     tree.set(&message("a", "1")).unwrap();

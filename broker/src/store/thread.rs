@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::db::{CommitError, Db};
 use super::event::{StoreEvent, TakeEvents};
@@ -166,6 +166,7 @@ pub(super) fn open(
         outside: Arc::default(),
         unsaved,
         committed: applied,
+        clock: (begun, now_ms),
         tried: begun,
         released: begun,
         log_bytes: 0,
@@ -249,6 +250,8 @@ pub(super) struct Keeper {
     unsaved: Vec<ChangeSet>,
     /// The log is in the file up to here.
     committed: u64,
+    /// A moment, and what it is in milliseconds since 1970.
+    clock: (Instant, u64),
     /// When a commit was tried last, and when the log was released last.
     tried: Instant,
     released: Instant,
@@ -290,9 +293,8 @@ impl Keeper {
         let mut waiting = self.outside.events.lock().unwrap_or_else(|e| e.into_inner());
         let events = std::mem::take(&mut *waiting);
         drop(waiting);
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
+        let (begun, begun_ms) = self.clock;
+        let now_ms = begun_ms.saturating_add(begun.elapsed().as_millis() as u64);
         self.projection.expire_retained(now_ms);
         let end = self.log.status().durable_sequence; // all that the events may refer to stands below
         for event in events {
