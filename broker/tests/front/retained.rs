@@ -151,7 +151,7 @@ fn a_retained_message_goes_when_its_time_has_passed() {
     let mut late = Client::connect(&broker, "late", Version::V5);
     late.subscribe("t/long", QoS::AtMostOnce, 1);
     assert!(matches!(late.receive(), Received::Suback(..)));
-    let frame = late.receive_frame();
+    let frame = late.frame().unwrap();
     let Packet::Publish(publish) = codec::decode(Version::V5, &frame).unwrap() else {
         panic!()
     };

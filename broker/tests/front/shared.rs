@@ -249,7 +249,7 @@ fn a_group_gets_nothing_retained_and_a_member_its_own_copies_beside() {
 }
 
 fn subscription_ids(client: &mut Client) -> Vec<u32> {
-    let frame = client.receive_frame();
+    let frame = client.frame().unwrap();
     match codec::decode(Version::V5, &frame).unwrap() {
         Packet::Publish(publish) => publish.properties.subscription_ids().collect(),
         other => panic!("{other:?}"),

@@ -524,11 +524,6 @@ impl Client {
         }
     }
 
-    /// The next frame, as bytes.
-    pub fn receive_frame(&mut self) -> Vec<u8> {
-        self.frame().expect("a frame")
-    }
-
     pub fn receive(&mut self) -> Received {
         let Some(frame) = self.frame() else {
             return Received::Closed;
