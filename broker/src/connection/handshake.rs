@@ -86,9 +86,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         }
     };
     if permits.is_turned_away() {
-        worker.with(|state| state.count_connect(len));
-        refuse_connect(&worker, stream, &packet, peer, Reason::UseAnotherServer).await;
-        return None;
+        return turn_away(&worker, stream, &packet, peer, len).await;
     }
     let mut behind = read.get(len..).unwrap_or_default().to_vec();
     let decided = decide(&worker, &mut stream, &mut behind, &packet, peer.ip(), listener);
@@ -102,10 +100,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
     match next {
         Next::Join(guest) => {
             let joined = join(&worker, &packet, guest.client_id, guest.principal, listener)?;
+            let intake = intake(&worker, behind, listener).may_authenticate(guest.again);
             let version = packet.version;
-            let limits = worker.shared.config.limits_at(listener);
-            let intake = Intake::new(behind, limits, worker.with(|state| state.now_ms()));
-            let intake = intake.may_authenticate(guest.again);
             Some(Connection::new(worker, stream, joined, version, intake, permits))
         }
         Next::Home(home) => {
@@ -127,6 +123,12 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             None
         }
     }
+}
+
+/// Begins with what came behind CONNECT.
+fn intake(worker: &Worker, behind: Vec<u8>, listener: usize) -> Intake {
+    let limits = worker.shared.config.limits_at(listener);
+    Intake::new(behind, limits, worker.with(|state| state.now_ms()))
 }
 
 /// Gives the connection its session. `None`: CONNACK is larger than the client takes, so there is no way to tell it that
@@ -298,6 +300,19 @@ fn client_id_at_home(worker: &Worker) -> String {
         }
         count += 1;
     }
+}
+
+/// There are too many connections: its CONNECT of `len` bytes is answered with where another server is.
+async fn turn_away(
+    worker: &Worker,
+    stream: Transport,
+    connect: &Connect<'_>,
+    peer: SocketAddr,
+    len: usize,
+) -> Option<Connection> {
+    worker.with(|state| state.count_connect(len));
+    refuse_connect(worker, stream, connect, peer, Reason::UseAnotherServer).await;
+    None
 }
 
 async fn refuse_connect(

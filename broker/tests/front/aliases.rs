@@ -1,5 +1,7 @@
 //! Topic aliases from outside: both ways, while the log has no room, and what is refused.
 
+use std::time::Duration;
+
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{
     self, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
@@ -85,7 +87,12 @@ fn a_publish_that_waits_for_room_numbers_its_topic_when_its_turn_comes() {
     }
     let mut topics = Vec::new();
     while topics.len() < usize::from(count) {
-        topics.extend(broker.records_now().into_iter().map(|record| record.topic));
+        topics.extend(
+            broker
+                .read(Duration::from_millis(50))
+                .into_iter()
+                .map(|record| record.topic),
+        );
     }
     for (index, topic) in topics.iter().enumerate() {
         assert_eq!(*topic, format!("t/{}", index / 2 * 2 + 1));

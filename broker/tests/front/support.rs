@@ -176,11 +176,6 @@ impl TestBroker {
         changes
     }
 
-    /// What publishes the log has within a moment.
-    pub fn records_now(&self) -> Vec<Seen> {
-        self.read(Duration::from_millis(50))
-    }
-
     /// Reads the log until `count` publishes came.
     pub fn records(&self, count: usize) -> Vec<Seen> {
         let mut seen = Vec::new();
@@ -197,7 +192,7 @@ impl TestBroker {
         seen
     }
 
-    fn read(&self, timeout: Duration) -> Vec<Seen> {
+    pub fn read(&self, timeout: Duration) -> Vec<Seen> {
         let mut reader = self.reader.lock().unwrap();
         let Ok(Some(entry)) = reader.read(timeout) else {
             return Vec::new();
