@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use forebay_broker::config::{
     Bind, BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig, ToldConfig,
 };
-use forebay_broker::config::{TransportConfig, Versions, WebSocketConfig};
+use forebay_broker::config::{EVERY_PATH, TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
 use super::auth::{self, Auth};
@@ -202,10 +202,10 @@ fn versions(names: &[String]) -> Option<Versions> {
 fn read_transport(section: &Section<'_>) -> TransportConfig {
     let path = section.parsed(
         "path",
-        "a path such as \"/mqtt\", without blanks and `?`",
+        "a path such as \"/mqtt\", without blanks and `?`, or \"*\"",
         |text| {
             let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'?');
-            fine.then(|| text.to_owned())
+            (fine || text == EVERY_PATH).then(|| text.to_owned())
         },
     );
     let origins = section.texts("origins");

@@ -113,11 +113,7 @@ fn write_transport(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>
             "mqtt" => {}
             "websockets" => {
                 block.bind("transport", "\"ws\"", Some(&setting.origin));
-                notes.push(Note {
-                    origin: Some(setting.origin.clone()),
-                    text: "Mosquitto takes WebSockets on every path, Forebay on /mqtt alone".to_owned(),
-                    hint: "let the clients use the path /mqtt, or set `path` in the listener".to_owned(),
-                });
+                block.bind("path", "\"*\"", Some(&setting.origin));
             }
             other => leave(
                 block,

@@ -29,6 +29,8 @@ mod transport {
 
 /// The one section of it that they ask for.
 mod config {
+    pub const EVERY_PATH: &str = "*";
+
     pub struct WebSocketConfig {
         pub path: String,
         pub origins: Vec<String>,

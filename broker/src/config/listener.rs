@@ -78,10 +78,13 @@ pub enum TransportConfig {
     WebSocket(WebSocketConfig),
 }
 
+/// The path of a WebSocket listener that takes every path.
+pub const EVERY_PATH: &str = "*";
+
 /// MQTT over WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSocketConfig {
-    /// Path of the upgrade request.
+    /// Path of the upgrade request, or [`EVERY_PATH`].
     pub path: String,
     /// Values of `Origin` that are let in; empty: any. Clients that send none are no browsers and are let in.
     pub origins: Vec<String>,
@@ -200,7 +203,10 @@ impl ListenerConfig {
         if let TransportConfig::WebSocket(config) = &self.transport {
             let fine = config.path.starts_with('/')
                 && config.path.bytes().all(|b| b.is_ascii_graphic() && b != b'?');
-            check(fine, &key("path", "must begin with `/`, without blanks and `?`"));
+            check(
+                fine || config.path == EVERY_PATH,
+                &key("path", "must begin with `/`, without blanks and `?`, or be `*`"),
+            );
         }
         if self.bind.unix().is_some() {
             check(

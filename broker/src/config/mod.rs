@@ -2,7 +2,7 @@
 
 mod listener;
 
-pub use listener::{Bind, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
+pub use listener::{Bind, EVERY_PATH, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
 
 use crate::auth::{DenyAction, Rule};
 use crate::codec::Reason;

@@ -11,7 +11,7 @@ use tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 
 use super::transport::Transport;
 use super::websocket::{Framing, WebSocket};
-use crate::config::WebSocketConfig;
+use crate::config::{EVERY_PATH, WebSocketConfig};
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -94,7 +94,7 @@ fn answer(head: &[u8], config: &WebSocketConfig) -> Result<Vec<u8>, Refusal> {
         Ok(Some((_, request))) => request,
         _ => return Err(Refusal(BAD, "", "this is no HTTP/1.1 GET")),
     };
-    if request.uri().path() != config.path {
+    if config.path != EVERY_PATH && request.uri().path() != config.path {
         return Err(Refusal("404 Not Found", "", "MQTT is not at this path"));
     }
     let mut response = create_response(&request).map_err(|error| match error {

@@ -336,6 +336,22 @@ fn origins_can_be_named() {
 }
 
 #[test]
+fn every_path_can_be_taken() {
+    let node = Node::start(|listener| {
+        listener.transport = TransportConfig::WebSocket(WebSocketConfig {
+            path: "*".to_owned(),
+            origins: Vec::new(),
+        });
+    });
+    for path in ["/", "/mqtt", "/ws?token=1"] {
+        let mut client =
+            Client::upgrade_at(path, node.stream(), &[("sec-websocket-protocol", "mqtt")]).unwrap();
+        client.send(&connect("id"));
+        assert_eq!(client.packet(), CONNACK, "{path}");
+    }
+}
+
+#[test]
 fn a_text_message_closes_it() {
     let node = node();
     for joined in [false, true] {
