@@ -125,3 +125,8 @@ fn mqtt_js() {
 fn both_pahos_for_go() {
     converse("go", &OVER_BOTH, &args![tools::cached("go/paho").display()]);
 }
+
+#[test]
+fn paho_for_c() {
+    converse("c", &OVER_BOTH, &args![tools::cached("c/paho").display()]);
+}
