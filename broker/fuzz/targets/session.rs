@@ -6,6 +6,8 @@
 // Of the rooms that are taken in, most is for others.
 #![allow(dead_code, unused_imports)]
 
+#[path = "rooms/auth.rs"]
+mod auth;
 #[path = "../../src/classify.rs"]
 mod classify;
 #[path = "../../src/codec/mod.rs"]
