@@ -111,3 +111,40 @@ fn mosquittos_own_files_and_configuration_are_taken_as_they_are() {
     let refused = send(forebay.mqtt, &[], "open/x");
     assert!(refused.1.contains("Not authorized"), "{refused:?}");
 }
+
+#[test]
+fn what_a_kept_session_may_not_read_does_not_come_after_a_crash_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let (users, rules) = (dir.path().join("users"), dir.path().join("acl"));
+    std::fs::write(&users, USERS).unwrap();
+    std::fs::write(
+        &rules,
+        "user alice\ntopic #\nuser carol\ntopic read open/#\ntopic read later/#\n",
+    )
+    .unwrap();
+    let files = format!(
+        "password_file = \"{}\"\nacl_file = \"{}\"",
+        users.display(),
+        rules.display()
+    );
+    let mut forebay = Forebay::start(&PLAIN.replace("allow_anonymous = true", &files));
+    let port = forebay.mqtt;
+    let as_carol = |further: &[&str]| {
+        let mut args = CAROL.to_vec();
+        args.extend(["-c", "-i", "kept", "-t", "#", "-q", "1", "-F", "%t"]);
+        args.extend(further);
+        mosquitto_sub(port, &args)
+    };
+    let away = as_carol(&["-E"]);
+    assert_eq!(away.status, Some(0), "{}", away.stderr);
+    for topic in ["closed/x", "open/x", "later/x"] {
+        assert_eq!(send(port, &ALICE, topic).0, Some(0));
+    }
+    forebay.kill();
+    std::fs::write(&rules, "user alice\ntopic #\nuser carol\ntopic read open/#\n").unwrap();
+    forebay.start_again();
+    assert_eq!(send(port, &ALICE, "closed/y").0, Some(0));
+    assert_eq!(send(port, &ALICE, "open/y").0, Some(0));
+    let back = as_carol(&["-C", "2", "-W", "30"]);
+    assert_eq!(back.stdout, "open/x\nopen/y\n", "{}", back.stderr);
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use forebay_broker::auth::{DenyAction, FileAuth, Pattern, Rule};
 use forebay_broker::classify::Level;
-use forebay_broker::codec::{Packet, Properties, Publish, QoS, Reason, Version, Will};
+use forebay_broker::codec::{Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason};
+use forebay_broker::codec::{Version, Will};
 use forebay_broker::config::Config;
 
 use super::auth::{by_files, connect, file, join, send};
@@ -238,5 +239,53 @@ fn what_waits_for_a_session_goes_by_the_rules_of_who_comes_back() {
     assert!(bob.session_present);
     assert!(matches!(bob.receive(), Received::Publish(payload, _) if payload == b"open/a"));
     bob.expect_silence(QUIET);
+    broker.stop();
+}
+
+#[test]
+fn rules_are_about_the_whole_topic_whatever_stands_for_it() {
+    let broker = TestBroker::start_with(
+        |config| {
+            config.acl = vec![rule(true, true, "site/ok/#", true)];
+            config.listeners[0].mount_point = Some("site/".into());
+        },
+        Level::Received,
+        by_files,
+    );
+    let mut client = Client::connect(&broker, "c", Version::V5);
+    for (id, topic, reason) in [
+        (1, "ok/x", Reason::Success),
+        (2, "site/ok/x", Reason::NotAuthorized),
+        (3, "no/x", Reason::NotAuthorized),
+    ] {
+        client.publish(topic, b"x", QoS::AtLeastOnce, id);
+        assert_eq!(client.receive(), Received::Puback(id, reason), "{topic}");
+    }
+    // An alias is taken though what it came with is denied, and does not open what its topic closes.
+    for (id, topic) in [(4, "no/x"), (5, "")] {
+        let mut alias = PropertiesBuf::default();
+        alias.push(Property::TopicAlias(1));
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic,
+            packet_id: PacketId::new(id),
+            payload: b"x",
+            properties: alias.as_properties(),
+        };
+        send(&mut client, &Packet::Publish(publish));
+        assert_eq!(client.receive(), Received::Puback(id, Reason::NotAuthorized));
+    }
+    for (id, filter, reason) in [
+        (6, "ok/#", Reason::GrantedQoS1),
+        (7, "site/ok/#", Reason::NotAuthorized),
+        (8, "#", Reason::NotAuthorized),
+        (9, "$share/g/ok/+", Reason::GrantedQoS1),
+        (10, "$share/g/#", Reason::NotAuthorized),
+    ] {
+        client.subscribe(filter, QoS::AtLeastOnce, id);
+        assert_eq!(client.receive(), Received::Suback(id, vec![reason]), "{filter}");
+    }
     broker.stop();
 }
