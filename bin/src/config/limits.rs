@@ -74,6 +74,7 @@ fn of_clients(section: &Section<'_>, base: Option<&Limits>) -> Limits {
         },
         max_bytes_rate: bytes("max_bytes_rate", |l| l.max_bytes_rate),
         max_subscriptions: count("max_subscriptions", 0, ANY, |l| l.max_subscriptions),
+        max_shared_subscriptions: count("max_shared_subscriptions", 0, ANY, |l| l.max_shared_subscriptions),
         max_inflight_messages: short("max_inflight_messages", 1, |l| l.max_inflight_messages),
         max_queued_messages: count("max_queued_messages", 1, ANY, |l| l.max_queued_messages),
         max_queued_bytes: bytes("max_queued_bytes", |l| l.max_queued_bytes),

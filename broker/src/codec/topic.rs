@@ -3,7 +3,7 @@
 use super::cursor::{CONTROL, holds_any, holds_control, is_plain, text, utf8};
 use super::reason::DecodeError;
 
-const SHARE: &str = "$share/";
+pub(crate) const SHARE: &str = "$share/";
 
 /// Whether this can be published to: not empty, no wildcard, no control character. (0x90 and 0x8F are for what is formed
 /// well and not accepted: section 3.14.2.1.)

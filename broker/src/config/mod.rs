@@ -115,6 +115,8 @@ pub struct Limits {
     pub max_bytes_rate: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: usize,
+    /// Shared ones among them.
+    pub max_shared_subscriptions: usize,
     /// QoS 1 and 2 messages on their way to one client.
     pub max_inflight_messages: u16,
     /// Messages that wait for one client, in number.
@@ -169,6 +171,7 @@ impl Default for Limits {
             max_message_rate: 0,
             max_bytes_rate: 0,
             max_subscriptions: 1000,
+            max_shared_subscriptions: 50,
             max_inflight_messages: 20,
             max_queued_messages: 1000,
             max_queued_bytes: 16 * KIB * KIB,

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::{ArcSwap, Cache};
 use smallvec::SmallVec;
 
+use crate::codec::topic::split_share;
 use crate::codec::{QoS, Subscription};
 use crate::config::Limits;
 use crate::session::Message;
@@ -225,6 +226,15 @@ impl Hub {
         }
     }
 
+    /// The connection of a member of groups has begun or ended, and its load says so: those with a connection are looked at
+    /// first, and stand apart.
+    pub fn moved<'a>(&self, filters: impl Iterator<Item = &'a str>, who: SubscriberId) {
+        let mut shared = filters.filter(|filter| split_share(filter).is_some()).peekable();
+        if shared.peek().is_some() {
+            self.write(|subscriptions| shared.for_each(|filter| subscriptions.moved(filter, who)));
+        }
+    }
+
     /// Subscriptions in all.
     pub fn subscriptions(&self) -> usize {
         self.shared.subscriptions.load().len()
@@ -316,7 +326,12 @@ impl HubReader {
     pub fn member_of(&mut self, share: &Share) -> Option<Match> {
         let group = self.subscriptions.load().group(share.filter())?;
         let mut found = group.choose(self.strategy)?;
-        found.share = Some(share.clone()); // the store has it, or has it not, since it was published
+        let hops = share.hops.saturating_add(1);
+        // The store has it, or has it not, since it was published.
+        found.share = Some(Share {
+            hops,
+            ..share.clone()
+        });
         Some(found)
     }
 }

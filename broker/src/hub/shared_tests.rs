@@ -26,8 +26,8 @@ enum Op {
     Subscribe(u32, usize, usize, u8),
     Unsubscribe(u32, usize, usize),
     Gone(u32),
-    /// How much waits for it, and whether it is connected.
-    Load(u32, usize, bool),
+    /// How much waits for it, whether it is connected, and whether its queue is full.
+    Load(u32, usize, bool, bool),
     Publish(usize),
 }
 
@@ -38,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (slot.clone(), name.clone(), filter.clone(), 0u8..3).prop_map(|(s, n, f, q)| Op::Subscribe(s, n, f, q)),
         2 => (slot.clone(), name, filter).prop_map(|(s, n, f)| Op::Unsubscribe(s, n, f)),
         1 => slot.clone().prop_map(Op::Gone),
-        2 => (slot, 0usize..30, any::<bool>()).prop_map(|(s, w, c)| Op::Load(s, w, c)),
+        3 => (slot, 0usize..30, any::<bool>(), 0u8..4).prop_map(|(s, w, c, f)| Op::Load(s, w, c, f == 0)),
         6 => (0..TOPICS.len()).prop_map(Op::Publish),
     ]
 }
@@ -55,6 +55,7 @@ struct Model {
     reader: HubReader,
     held: BTreeMap<(String, u32), SubscriptionOptions>,
     loads: Vec<(Arc<Load>, usize, bool)>,
+    full: BTreeSet<u32>,
 }
 
 const WINDOW: u16 = 10;
@@ -80,6 +81,7 @@ impl Model {
             hub,
             held: BTreeMap::new(),
             loads,
+            full: BTreeSet::new(),
         }
     }
 
@@ -103,10 +105,17 @@ impl Model {
                 self.hub.remove_all(all.iter().map(|key| &*key.0), who(slot));
                 self.held.retain(|key, _| key.1 != slot);
             }
-            Op::Load(slot, waiting, connected) => {
+            Op::Load(slot, waiting, connected, full) => {
                 let load = &mut self.loads[slot as usize];
                 load.0.set(waiting, connected.then_some(WINDOW));
+                load.0.set_most(if full { waiting } else { usize::MAX });
                 (load.1, load.2) = (waiting, connected);
+                match full {
+                    true => self.full.insert(slot),
+                    false => self.full.remove(&slot),
+                };
+                let all = self.held.keys().filter(|key| key.1 == slot);
+                self.hub.moved(all.map(|key| &*key.0), who(slot));
             }
             Op::Publish(topic) => self.publish(TOPICS[topic], strategy),
         }
@@ -167,21 +176,20 @@ impl Model {
             options.kept && options.qos > QoS::AtMostOnce
         };
         assert_eq!(share.owed, members.iter().any(keeper));
-        let connected = |slot: u32| self.loads[slot as usize].2;
-        let any = members.iter().any(|member| connected(*member));
-        assert!(!any || connected(slot), "a member that is connected goes first");
-        if strategy == SharedStrategy::LeastInflight {
-            let least = members
-                .iter()
-                .filter(|member| !any || connected(**member))
-                .map(|member| self.loads[*member as usize].1)
-                .min();
+        // Connected and with room, then without a connection and with room, then without room.
+        let class = |slot: &u32| match (self.loads[*slot as usize].2, self.full.contains(slot)) {
+            (false, _) if !keeper(slot) => 3,
+            (_, true) => 2,
+            (connected, false) => u8::from(!connected),
+        };
+        let best = members.iter().map(class).min().unwrap();
+        assert_eq!(class(&slot), best, "one that has room goes first");
+        if strategy == SharedStrategy::LeastInflight && best < 3 {
+            let alike = members.iter().filter(|member| class(member) == best);
+            let least = alike.map(|member| self.loads[*member as usize].1).min().unwrap();
             let has = self.loads[slot as usize].1;
             // One that is in several groups may have been chosen for another a moment ago.
-            assert!(
-                least.is_some_and(|least| has <= least + groups_at_most()),
-                "the least busy"
-            );
+            assert!(has <= least + groups_at_most(), "the least busy");
         }
     }
 
@@ -309,4 +317,46 @@ fn the_same_filter_in_two_groups_and_the_same_name_with_two_filters_are_groups_o
     found.clear();
     model.reader.matches("$share/g/a/b", &mut found);
     assert!(found.is_empty(), "the whole filter is no topic");
+}
+
+#[test]
+fn of_members_that_are_away_one_for_which_messages_wait_is_chosen() {
+    for strategy in [
+        SharedStrategy::LeastInflight,
+        SharedStrategy::RoundRobin,
+        SharedStrategy::Sticky,
+    ] {
+        let mut model = Model::new(strategy);
+        for (slot, qos) in [(0, QoS::AtMostOnce), (1, QoS::AtLeastOnce), (2, QoS::AtMostOnce)] {
+            let load = &model.loads[slot as usize].0;
+            load.set(0, None);
+            let mut options = options(qos, None);
+            options.kept = true;
+            model
+                .hub
+                .subscribe("$share/g/a/b", who(slot), options, Some(load));
+        }
+        assert!((0..20).all(|_| chosen(&mut model.reader) == 1), "{strategy:?}");
+    }
+}
+
+#[test]
+fn choosing_costs_no_more_in_a_very_large_group_whose_members_are_away() {
+    let nanos = |members: u32| {
+        let hub = Hub::new(&Limits::default(), 1);
+        let loads: Vec<_> = (0..members).map(|_| Arc::new(Load::default())).collect();
+        let mut options = options(QoS::AtLeastOnce, None);
+        options.kept = true;
+        let all = loads.iter().zip(0..);
+        hub.subscribe_all(all.map(|(load, slot)| ("$share/g/a/b", who(slot), options, Some(load))));
+        let mut reader = hub.reader();
+        let round = |_| {
+            let begin = std::time::Instant::now();
+            assert!((0..100).all(|_| chosen(&mut reader) < members));
+            begin.elapsed().as_nanos()
+        };
+        (0..10).map(round).min().unwrap()
+    };
+    let (small, large) = (nanos(400), nanos(40_000));
+    assert!(large < 20 * small, "{large} ns, and in a small group {small} ns");
 }

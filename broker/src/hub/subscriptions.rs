@@ -164,6 +164,13 @@ impl Subscriptions {
         }
     }
 
+    /// A member of a group has a connection now, or has none any more: it is placed anew.
+    pub fn moved(&mut self, filter: &str, who: SubscriberId) {
+        if let Some((options, load)) = self.group(filter).and_then(|group| group.entry(who)) {
+            self.insert(filter, who, options, Some(&load));
+        }
+    }
+
     /// Removes a subscription with the nodes that stand empty then; false when there was none.
     pub fn remove(&mut self, filter: &str, who: SubscriberId) -> bool {
         if !self.contains(filter, who) {

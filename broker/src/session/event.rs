@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::codec::topic::{SHARE, split_share};
 use crate::codec::{PacketId, Publish, Reason, Subscribe, Unsubscribe};
 use crate::config::Limits;
 
@@ -18,6 +19,8 @@ pub struct SessionLimits {
     pub max_topic_bytes: u16,
     /// Subscriptions.
     pub max_subscriptions: u32,
+    /// Shared ones among them: a message goes to the client once for each that matches.
+    pub max_shared_subscriptions: u32,
     /// Messages that wait for the client, in number.
     pub max_queued_messages: u32,
     /// Messages that wait for the client, in bytes.
@@ -47,6 +50,17 @@ impl SessionLimits {
         topic.len() <= usize::from(self.max_topic_bytes)
             && (topic.len() < most || topic.bytes().filter(|byte| *byte == b'/').count() < most)
     }
+
+    /// Whether a filter, with the name of a group in front of it or without, is short enough and has few enough levels. A
+    /// group in a group would be taken for the other group where filters are told apart by their names. The name of a
+    /// group is one byte longer than its filter, and has a length of two bytes in the store.
+    pub fn takes_filter(&self, filter: &str) -> bool {
+        let Some((_, plain)) = split_share(filter) else {
+            return self.takes_topic(filter);
+        };
+        let most = usize::from(self.max_topic_bytes.min(u16::MAX - 1));
+        self.takes_topic(plain) && filter.len() <= most && !plain.starts_with(SHARE)
+    }
 }
 
 impl From<&Limits> for SessionLimits {
@@ -57,6 +71,7 @@ impl From<&Limits> for SessionLimits {
             max_topic_levels: narrow(limits.max_topic_levels, u16::MAX),
             max_topic_bytes: narrow(limits.max_topic_bytes, u16::MAX),
             max_subscriptions: narrow(limits.max_subscriptions, u32::MAX),
+            max_shared_subscriptions: narrow(limits.max_shared_subscriptions, u32::MAX),
             max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
             max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),
             max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),

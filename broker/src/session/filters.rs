@@ -1,5 +1,6 @@
 //! The filters that a session holds: only their names, for the bound and for the clean-up.
 
+use crate::codec::topic::SHARE;
 use crate::codec::{QoS, Reason, RetainHandling, Subscription};
 
 /// Filter names, sorted.
@@ -7,12 +8,12 @@ use crate::codec::{QoS, Reason, RetainHandling, Subscription};
 pub(super) struct Filters(Vec<Box<str>>);
 
 impl Filters {
-    /// Enters a filter; false when there are `most` already.
-    pub fn insert(&mut self, filter: &str, most: usize) -> bool {
+    /// Enters a filter; false when there are `most` already, or it is shared and there are `most_shared` of these.
+    pub fn insert(&mut self, filter: &str, most: usize, most_shared: usize) -> bool {
         let Err(at) = self.find(filter) else {
             return true;
         };
-        if self.0.len() >= most {
+        if self.0.len() >= most || filter.starts_with(SHARE) && self.shared() >= most_shared {
             return false;
         }
         if self.0.capacity() == 0 {
@@ -29,6 +30,13 @@ impl Filters {
             self.0.remove(at);
         }
         found.is_ok()
+    }
+
+    /// How many of them are shared: they stand one behind the other.
+    fn shared(&self) -> usize {
+        let first = self.0.partition_point(|known| **known < *SHARE);
+        let rest = self.0.get(first..).unwrap_or_default();
+        rest.partition_point(|known| known.starts_with(SHARE))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &str> {

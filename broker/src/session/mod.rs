@@ -37,7 +37,6 @@ pub(crate) use names::fits_mount;
 pub use receive::fingerprint;
 pub use restore::{Restart, id_jump};
 
-use crate::codec::topic::split_share;
 use crate::codec::{Auth, Packet, PacketId, PropertiesBuf, Property, QoS, Reason, Subscription, Version};
 use crate::hub::{Match, Share};
 use crate::record::Origin;
@@ -222,13 +221,14 @@ impl Session {
             Version::V5 => reason,
             Version::V31 | Version::V311 => Reason::UnspecifiedError, // 0x80, "failure" [3.1.1: MQTT-3.9.3-2]
         };
-        let plain = split_share(asked.filter).map_or(asked.filter, |(_, plain)| plain);
-        if !self.limits.takes_topic(plain) || asked.filter.len() > usize::from(u16::MAX) {
+        if !self.limits.takes_filter(asked.filter) {
             return refused(Reason::TopicFilterInvalid);
         }
+        let most = self.limits.max_subscriptions;
+        let most_shared = self.limits.max_shared_subscriptions;
         if !self
             .filters
-            .insert(asked.filter, self.limits.max_subscriptions as usize)
+            .insert(asked.filter, most as usize, most_shared as usize)
         {
             return refused(Reason::QuotaExceeded);
         }
@@ -334,6 +334,16 @@ impl Session {
     pub fn load(&self) -> (usize, Option<u16>) {
         let waiting = self.queued() + self.inflight();
         (waiting, self.is_attached().then(|| self.window()))
+    }
+
+    /// How many messages may wait for the client or be unacknowledged, as it is now: more are dropped. One that is almost
+    /// full in bytes counts as full.
+    pub fn most_load(&self) -> usize {
+        let most_bytes = self.limits.max_queued_bytes as usize;
+        match self.queued_bytes() < most_bytes - most_bytes / 16 {
+            true => (self.limits.max_queued_messages as usize).saturating_add(self.inflight()),
+            false => 0,
+        }
     }
 
     /// Remembers what the store is to know; only of kept sessions, of which it knows.

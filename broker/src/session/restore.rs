@@ -54,7 +54,7 @@ impl Session {
             Box::new(will)
         });
         for (filter, _) in &kept.subscriptions {
-            session.filters.insert(filter, usize::MAX);
+            session.filters.insert(filter, usize::MAX, usize::MAX);
         }
         let mut inflight =
             Inflight::restore(&kept.releasing, kept.last_packet_id.wrapping_add(restart.id_jump));

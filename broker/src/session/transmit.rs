@@ -298,6 +298,8 @@ impl Session {
                     group: share.group.clone(),
                     origin,
                     packet_id: packet_id.get(),
+                    qos: queued.qos,
+                    hops: share.hops,
                 },
             });
             // At QoS 2 no other member may get it from now on [MQTT-4.8.2-5].

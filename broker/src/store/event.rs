@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::codec::QoS;
 use crate::record::Origin;
 
 /// One step of one message on its way to the client of a kept session. A session's steps come in their order.
@@ -27,6 +28,10 @@ pub enum StoreEvent {
         origin: Origin,
         /// Its packet id, in use until `Completed` or `Done`.
         packet_id: u16,
+        /// What it was sent at.
+        qos: QoS,
+        /// How many members had it before, so that what their workers say may cross.
+        hops: u32,
     },
     /// PUBREC came: the message is the client's; PUBREL is owed for the id.
     Received {

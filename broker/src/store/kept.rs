@@ -1,9 +1,14 @@
 //! A kept session as the store hands it to its worker when the broker starts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use ahash::RandomState;
 
 use crate::classify::Level;
 use crate::codec::QoS;
+use crate::codec::topic::split_share;
+use crate::hub::shared::filter_of;
 use crate::hub::{Share, SubscriptionIds, SubscriptionOptions};
 use crate::session::{Message, WillMessage};
 
@@ -28,26 +33,53 @@ pub struct KeptGroup {
 }
 
 impl KeptGroup {
-    /// Deals the messages out to the members among `sessions` that are to stay.
-    pub fn deal(self, sessions: &mut [KeptSession]) {
+    /// Deals the messages of `groups` out to the members among `sessions` that are to stay.
+    pub fn deal_all(groups: Vec<Self>, sessions: &mut [KeptSession]) {
+        let groups: Vec<_> = groups
+            .into_iter()
+            .filter(|group| !group.queue.is_empty())
+            .collect();
+        if groups.is_empty() {
+            return;
+        }
+        let mut members: HashMap<Box<str>, Vec<usize>, RandomState> = HashMap::default();
+        for (at, session) in sessions.iter().enumerate().filter(|(_, s)| s.expiry_s > 0) {
+            let shared = session.subscriptions.iter();
+            for (filter, _) in shared.filter(|(filter, _)| split_share(filter).is_some()) {
+                members.entry(filter.clone()).or_default().push(at);
+            }
+        }
+        for group in groups {
+            if let Some(members) = members.get(filter_of(&group.name)) {
+                group.deal(members, sessions);
+            }
+        }
+    }
+
+    /// `at`: where its members stand.
+    fn deal(self, at: &[usize], sessions: &mut [KeptSession]) {
         let share = Share {
             group: self.name,
             owed: true,
+            hops: 0,
         };
         let held = |session: &KeptSession| {
             let mut held = session.subscriptions.iter();
             held.find(|(filter, options)| **filter == *share.filter() && options.qos > QoS::AtMostOnce)
                 .map(|(_, options)| *options)
         };
-        let mut members: Vec<(&mut KeptSession, SubscriptionOptions)> = sessions
-            .iter_mut()
-            .filter(|session| session.expiry_s > 0)
-            .filter_map(|session| held(session).map(|options| (session, options)))
+        let waiting = |at: &usize| sessions.get(*at).map(|session| session.queue.len());
+        let mut members: Vec<(Option<usize>, usize, SubscriptionOptions)> = at
+            .iter()
+            .filter_map(|at| Some((waiting(at), *at, held(sessions.get(*at)?)?)))
             .collect();
-        members.sort_by_key(|(session, _)| session.queue.len());
+        members.sort_by_key(|(waiting, ..)| *waiting);
         for (turn, message) in self.queue.into_iter().enumerate() {
             let turn = turn % members.len().max(1);
-            let Some((session, options)) = members.get_mut(turn) else {
+            let Some((_, at, options)) = members.get(turn) else {
+                return;
+            };
+            let Some(session) = sessions.get_mut(*at) else {
                 return;
             };
             session.queue.push(KeptMessage {

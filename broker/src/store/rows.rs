@@ -123,7 +123,7 @@ pub(super) fn read_session(row: &[u8]) -> Option<Stored> {
     for _ in 0..releasing {
         session.releasing.push(row.u16()?);
     }
-    Some(session)
+    row.0.is_empty().then_some(session)
 }
 
 /// The row of a will.

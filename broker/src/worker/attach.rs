@@ -63,6 +63,7 @@ impl State {
             slot.session.attach(now_ms, connect, attach);
             slot.note_load();
         }
+        self.place_in_groups(at);
         self.registry.attached(at.slot);
         self.go_on_walking(at);
         self.metrics.connections.increment(1.0);
@@ -195,6 +196,8 @@ impl State {
         slot.resume_ms = u64::MAX;
         let will = slot.session.detach(now_ms, how);
         slot.note_load();
+        self.place_in_groups(at);
+        let Some(slot) = self.slot(at) else { return };
         let client_id = slot.session.client_id_shared();
         let closed = slot.stored && slot.session.is_persistent();
         let will_waits = slot.session.has_late_will();
@@ -211,6 +214,15 @@ impl State {
                 false => Change::Closed { expiry_s },
             };
             self.write_down(&client_id, change, None);
+        }
+    }
+
+    /// The connection of a session has begun or ended, which its groups are to know, if it is in some.
+    fn place_in_groups(&mut self, at: SessionRef) {
+        let who = self.subscriber(at);
+        let hub = self.shared.hub.clone();
+        if let Some(slot) = self.slot(at).filter(|slot| slot.load.is_some()) {
+            hub.moved(slot.session.filters(), who);
         }
     }
 

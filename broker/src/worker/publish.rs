@@ -11,6 +11,7 @@ use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, Share, SubscriberId};
 use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
 use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation, Whole};
+use crate::store::StoreEvent;
 use crate::sys::is_reserved;
 
 /// What became of a PUBLISH that was read.
@@ -287,6 +288,14 @@ impl State {
             if let Some(slot) = self.slot(at) {
                 slot.session.lost(*origin, share.as_ref());
                 self.take_events(at);
+            } else if let Some(share) = share.as_ref().filter(|share| share.owed)
+                && self.shared.store.is_some()
+            {
+                self.events.push(StoreEvent::Done {
+                    client: share.group.clone(),
+                    origin: *origin,
+                    packet_id: None,
+                });
             }
         }
     }

@@ -39,9 +39,7 @@ impl Shared {
                 session.expiry_s = 0;
             }
         }
-        for group in groups {
-            group.deal(&mut sessions);
-        }
+        KeptGroup::deal_all(groups, &mut sessions);
         let mut dealt: Vec<Vec<KeptSession>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for session in sessions {
             if let Some(hand) = dealt.get_mut(usize::from(self.home_of(&session.client_id))) {

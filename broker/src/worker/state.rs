@@ -308,6 +308,7 @@ impl Slot {
         if let Some(load) = &self.load {
             let (waiting, window) = self.session.load();
             load.set(waiting, window);
+            load.set_most(self.session.most_load());
         }
     }
 

@@ -8,6 +8,7 @@ use forebay_broker::codec::{
     self, Ack, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, RetainHandling,
     Subscribe, Subscription, Version,
 };
+use forebay_broker::hub::SharedStrategy;
 
 use super::support::{Client, Received, TestBroker};
 
@@ -275,5 +276,92 @@ fn the_group_outlives_a_storm_of_members_that_come_and_go() {
         assert!(!more.is_empty(), "{} of 300", got.len());
         got.extend(more);
     }
+    broker.stop();
+}
+
+#[test]
+fn shared_subscriptions_above_their_bound_are_refused() {
+    let broker = TestBroker::start(
+        |config| config.limits.max_shared_subscriptions = 2,
+        Level::Received,
+    );
+    for (version, refused) in [
+        (Version::V5, Reason::QuotaExceeded),
+        (Version::V311, Reason::UnspecifiedError),
+    ] {
+        let mut client = Client::connect(&broker, "c", version);
+        for (id, filter) in [
+            (1, "$share/a/#"),
+            (2, "$share/b/#"),
+            (3, "$share/a/#"),
+            (4, "$share/c/#"),
+            (5, "#"),
+        ] {
+            client.subscribe(filter, QoS::AtMostOnce, id);
+            let expected = if id == 4 { refused } else { Reason::Success };
+            assert_eq!(client.receive(), Received::Suback(id, vec![expected]), "{filter}");
+        }
+        client.unsubscribe("$share/a/#", 6);
+        assert_eq!(client.receive(), Received::Unsuback(6));
+        client.subscribe("$share/c/#", QoS::AtMostOnce, 7);
+        assert_eq!(client.receive(), Received::Suback(7, vec![Reason::Success]));
+    }
+    broker.stop();
+}
+
+/// At most 5 messages wait for each member and one is sent: what one has no room for goes to who has.
+#[test]
+fn a_member_without_room_is_passed_over_for_one_that_is_away_and_has_room() {
+    for strategy in [
+        SharedStrategy::LeastInflight,
+        SharedStrategy::RoundRobin,
+        SharedStrategy::Sticky,
+    ] {
+        let broker = TestBroker::start(
+            |config| {
+                config.limits.max_queued_messages = 5;
+                config.limits.max_inflight_messages = 1;
+                config.limits.shared_strategy = strategy;
+                config.workers = 1; // what a member of another worker has no room for is known a little later
+            },
+            Level::Received,
+        );
+        let mut away = Client::connect_kept(&broker, "away", Version::V5);
+        join(&mut away, "$share/g/jobs/#", QoS::AtLeastOnce);
+        let mut vain = Client::connect_kept(&broker, "vain", Version::V5);
+        join(&mut vain, "$share/g/jobs/#", QoS::AtMostOnce);
+        away.disconnect(None);
+        vain.disconnect(None);
+        let mut here: Vec<Client> = ["a", "b"]
+            .iter()
+            .map(|id| member(&broker, id, "$share/g/jobs/#", QoS::AtLeastOnce))
+            .collect();
+        let mut publisher = Client::connect(&broker, "p", Version::V5);
+        publish(&mut publisher, 0..15, QoS::AtLeastOnce);
+        let mut got: Vec<u16> = here.iter_mut().flat_map(|member| take(member, true)).collect();
+        let mut away = Client::connect_kept(&broker, "away", Version::V5);
+        let later = take(&mut away, true);
+        assert!((3..=5).contains(&later.len()), "{strategy:?}: {later:?}");
+        got.extend(later);
+        got.sort_unstable();
+        assert_eq!(got, (0..15).collect::<Vec<_>>(), "{strategy:?}");
+        broker.stop();
+    }
+}
+
+/// Finding a member among those that are away: what is acknowledged waits for the one for which messages are kept.
+#[test]
+fn what_comes_while_all_are_away_waits_for_a_member_that_keeps_it() {
+    let broker = TestBroker::start(|_| {}, Level::Received);
+    let mut keeps = Client::connect_kept(&broker, "keeps", Version::V5);
+    join(&mut keeps, "$share/g/jobs/#", QoS::AtLeastOnce);
+    let mut forgets = Client::connect_kept(&broker, "forgets", Version::V5);
+    join(&mut forgets, "$share/g/jobs/#", QoS::AtMostOnce);
+    keeps.disconnect(None);
+    forgets.disconnect(None);
+    let mut publisher = Client::connect(&broker, "p", Version::V5);
+    publish(&mut publisher, 0..20, QoS::AtLeastOnce);
+    let mut keeps = Client::connect_kept(&broker, "keeps", Version::V5);
+    assert_eq!(take(&mut keeps, true), (0..20).collect::<Vec<_>>());
     broker.stop();
 }

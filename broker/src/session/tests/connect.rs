@@ -170,6 +170,19 @@ fn subscriptions_are_admitted_within_bounds() {
         assert_eq!(admit(&mut pair, "$share/g/a/b/c/#"), deep);
         assert_eq!(admit(&mut pair, "a/b/c/#"), deep);
         assert_eq!(
+            admit(&mut pair, "$share/evil/$share/g"),
+            deep,
+            "a group in a group"
+        );
+        let longest = format!("$share/{}/a", "g".repeat(65_534 - 9));
+        assert_eq!(
+            admit(&mut pair, &format!("{longest}a")),
+            deep,
+            "longer than a name in the store"
+        );
+        assert_eq!(admit(&mut pair, &longest), Reason::GrantedQoS2);
+        assert!(pair.session.forget_subscription(&longest));
+        assert_eq!(
             admit(&mut pair, "$share/g/a/b/c"),
             Reason::GrantedQoS2,
             "three levels"
@@ -182,5 +195,13 @@ fn subscriptions_are_admitted_within_bounds() {
         assert!(pair.session.forget_subscription("a"));
         assert!(!pair.session.forget_subscription("a"));
         assert_eq!(pair.session.filters().collect::<Vec<_>>(), ["b/#"]);
+        let mut pair = Pair::new(version, |limits| limits.max_topic_bytes = 12);
+        pair.connect(connect(version), false);
+        assert_eq!(
+            admit(&mut pair, "$share/group/a"),
+            deep,
+            "the name of the group counts"
+        );
+        assert_eq!(admit(&mut pair, "$share/gro/a"), Reason::GrantedQoS2);
     }
 }

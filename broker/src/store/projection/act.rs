@@ -2,6 +2,7 @@
 
 use super::Projection;
 use super::session::{Number, Queued, Saved};
+use crate::codec::QoS;
 use crate::record::Origin;
 use crate::store::event::StoreEvent;
 
@@ -25,7 +26,7 @@ impl Projection {
     /// What the projection does not know (any more) is of no concern.
     pub(super) fn act(&mut self, event: StoreEvent) {
         let Some(number) = self.find(event.client()) else {
-            return;
+            return self.act_for_unknown(event);
         };
         match event {
             StoreEvent::Sent {
@@ -35,8 +36,9 @@ impl Projection {
                 group,
                 origin,
                 packet_id,
+                hops,
                 ..
-            } => self.claimed(number, &group, origin, packet_id),
+            } => self.claimed(number, (&group, origin), packet_id, hops),
             StoreEvent::Walked { .. } => self.walked(number),
             StoreEvent::Received {
                 origin, packet_id, ..
@@ -108,6 +110,30 @@ impl Projection {
         };
         let sent = packet_id.and_then(|_| session.position_of_sent(origin, packet_id));
         if let Some(at) = sent.or_else(|| session.position_of(origin, packet_id)) {
+            self.take_out(number, at);
+        } else if session.is_group() {
+            // A member that is gone had it before the one that is done with it; its end is not read yet.
+            let key = (session.client_id.clone(), origin);
+            if let Some((holder, at)) = self.holder(&key) {
+                self.take_out(holder, at);
+            }
+        }
+    }
+
+    /// The session is gone, or was never kept. No other member of a group gets what was sent to one at QoS 2
+    /// [MQTT-4.8.2-5].
+    fn act_for_unknown(&mut self, event: StoreEvent) {
+        if let StoreEvent::Claimed {
+            group,
+            origin,
+            qos: QoS::ExactlyOnce,
+            ..
+        } = event
+            && let Some(number) = self.find(&group)
+            && let Some(at) = self
+                .session(number)
+                .and_then(|group| group.position_of(origin, None))
+        {
             self.take_out(number, at);
         }
     }

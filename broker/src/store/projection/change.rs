@@ -169,6 +169,9 @@ impl Projection {
         }
         session.queue_bytes -= self.messages.release(queued.message);
         self.queued -= 1;
+        if let Some(group) = queued.group {
+            self.claims.remove(&(group, queued.origin));
+        }
     }
 
     /// Removes a session with all it has.
@@ -177,9 +180,11 @@ impl Projection {
             return;
         };
         self.by_client.remove(&session.client_id);
-        self.groups -= usize::from(session.is_group());
+        let is_group = session.is_group();
+        self.groups -= usize::from(is_group);
         for held in session.subscriptions {
-            match split_share(&held.filter) {
+            // What a group holds is its own filter, whatever that looks like.
+            match split_share(&held.filter).filter(|_| !is_group) {
                 None => drop(self.subscriptions.remove(&held.filter, who(number))),
                 Some(_) if held.options.qos > QoS::AtMostOnce => self.one_less(&held.filter),
                 Some(_) => {}
@@ -190,6 +195,9 @@ impl Projection {
             self.queued -= 1;
             if queued.saved != Saved::No {
                 self.touched.queue_gone.push((number, queued.order));
+            }
+            if let Some(group) = &queued.group {
+                self.claims.remove(&(group.clone(), queued.origin));
             }
             self.give_back(queued);
         }

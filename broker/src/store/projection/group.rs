@@ -21,6 +21,14 @@ const FOR_GROUP: SubscriptionOptions = SubscriptionOptions {
     kept: true,
 };
 
+/// Which member a message of a group was sent to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub number: Number,
+    /// How many members had it before.
+    pub hops: u32,
+}
+
 impl Stored {
     /// Whether it stands for a group.
     pub fn is_group(&self) -> bool {
@@ -110,25 +118,50 @@ impl Projection {
         }
     }
 
-    /// A member was sent a message of its group.
-    pub(super) fn claimed(&mut self, number: Number, group: &Arc<str>, origin: Origin, packet_id: u16) {
-        let from = self.find(group);
-        let at = from.and_then(|from| self.session(from)?.position_of(origin, None));
-        let (Some(from), Some(at)) = (from, at) else {
+    /// Where the message of a group stands that a member was sent.
+    pub(super) fn holder(&self, key: &(Arc<str>, Origin)) -> Option<(Number, usize)> {
+        let number = self.claims.get(key)?.number;
+        let of_group = |queued: &Queued| queued.origin == key.1 && queued.group.as_ref() == Some(&key.0);
+        let at = self.session(number)?.position(of_group)?;
+        Some((number, at))
+    }
+
+    /// A member was sent a message of its group, `hops` members after the first. What workers say may cross: where another
+    /// member had it, this one's word counts if it came behind.
+    pub(super) fn claimed(
+        &mut self,
+        number: Number,
+        (group, origin): (&Arc<str>, Origin),
+        packet_id: u16,
+        hops: u32,
+    ) {
+        let key = (group.clone(), origin);
+        let waits = self.find(group).and_then(|from| {
+            let at = self.session(from)?.position_of(origin, None)?;
+            Some((from, at))
+        });
+        let holder = || self.holder(&key).filter(|(holder, _)| *holder != number);
+        let Some((from, at)) = waits.or_else(holder) else {
             return self.sent(number, origin, packet_id);
         };
-        let taken = self.session(from).and_then(|group| group.queue.get(at)).cloned();
+        if waits.is_none() && self.claims.get(&key).is_some_and(|claim| claim.hops >= hops) {
+            return;
+        }
+        let taken = self.session(from).and_then(|from| from.queue.get(at)).cloned();
         let Some(taken) = taken else { return };
+        let qos = self.messages.get(taken.message).map(|message| message.qos);
+        let qos = qos.unwrap_or(taken.qos);
         let share = Share {
             group: group.clone(),
             owed: true,
+            hops,
         };
         let options = self
             .session(number)
             .and_then(|session| session.held(share.filter()));
         let options = options.map(|held| held.options);
         let queued = Queued {
-            qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
+            qos: options.map_or(qos, |options| options.qos.min(qos)),
             retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
             ids: options
                 .and_then(|options| options.subscription_id)
@@ -140,8 +173,11 @@ impl Projection {
             saved: Saved::No,
             ..taken
         };
-        self.enqueue(number, queued);
+        let fits = self.enqueue(number, queued);
         self.take_out(from, at);
+        if fits {
+            self.claims.insert(key, Claim { number, hops });
+        }
         if let Some(session) = self.sessions.get_mut(number as usize) {
             session.last_packet_id = packet_id;
         }

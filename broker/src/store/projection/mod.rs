@@ -34,6 +34,7 @@ use crate::hub::{Match, SubscriberId};
 use crate::record::{Origin, Record};
 use crate::spool::{Entry, Position};
 use changes::Touched;
+use group::Claim;
 use held::HeldEvents;
 use messages::Messages;
 use retained::RetainedTopics;
@@ -78,6 +79,8 @@ pub(crate) struct Projection {
     applied: Option<Position>,
     sessions: Slab<Stored>,
     by_client: HashMap<Arc<str>, Number, RandomState>,
+    /// Messages of groups that members were sent and are not done with.
+    claims: HashMap<(Arc<str>, Origin), Claim, RandomState>,
     /// How many of the sessions stand for a group.
     groups: usize,
     subscriptions: Subscriptions,
@@ -110,6 +113,7 @@ impl Projection {
             applied: None,
             sessions: Slab::new(),
             by_client: HashMap::default(),
+            claims: HashMap::default(),
             groups: 0,
             subscriptions: Subscriptions::default(),
             messages: Messages::default(),

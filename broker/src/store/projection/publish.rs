@@ -114,10 +114,11 @@ impl Projection {
         self.matches = matches;
     }
 
-    pub(super) fn enqueue(&mut self, number: Number, mut queued: Queued) {
+    /// Puts a message behind a queue; false when there is no room.
+    pub(super) fn enqueue(&mut self, number: Number, mut queued: Queued) -> bool {
         queued.order = self.next_number();
         let Some(session) = self.sessions.get_mut(number as usize) else {
-            return;
+            return false;
         };
         let cost = self.messages.refer(queued.message);
         let queues = session.keepers.max(1); // of a group those of its members
@@ -126,7 +127,7 @@ impl Projection {
         {
             self.messages.release(queued.message);
             self.dropped += 1;
-            return;
+            return false;
         }
         session.queue_bytes += cost;
         session.queue.push_back(queued);
@@ -135,6 +136,7 @@ impl Projection {
         if !std::mem::replace(&mut session.queue_touched, true) {
             self.touched.queues.push(number);
         }
+        true
     }
 
     /// As [`crate::hub::retained::Retained::set`]: what finds no room clears its topic too.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
+use super::group::Claim;
 use super::messages::Shared;
 use super::session::{Number, Queued, Saved, Stored, Taken};
 use super::{ChangeSet, Projection, who};
@@ -91,7 +92,7 @@ impl Loading {
             return Ok(());
         };
         session.hold(filter, options, from);
-        if split_share(filter).is_none() {
+        if session.is_group() || split_share(filter).is_none() {
             projection
                 .subscriptions
                 .insert(filter, who(number), options, None);
@@ -127,6 +128,10 @@ impl Loading {
             return Ok(());
         };
         let message = projection.messages.get(row.message).ok_or(BadRow("queue"))?;
+        if let Some(group) = &row.group {
+            let claim = Claim { number, hops: 0 };
+            projection.claims.insert((group.clone(), message.origin), claim);
+        }
         session.queue.push_back(Queued {
             order,
             message: row.message,
@@ -238,6 +243,7 @@ impl Loading {
             let share = |group: &Arc<str>| Share {
                 group: group.clone(),
                 owed: true,
+                hops: 0,
             };
             Some(KeptMessage {
                 message: self.messages.get(&queued.message)?.clone(),

@@ -8,6 +8,7 @@
 
 mod figures;
 mod file;
+mod groups;
 mod model;
 mod model_groups;
 mod random;

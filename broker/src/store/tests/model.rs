@@ -25,6 +25,8 @@ pub struct ModelQueued {
     pub full: (QoS, bool),
     /// The group it was sent for.
     pub group: Option<String>,
+    /// How many members had it before, of those that have said so in this run.
+    pub hops: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,6 +83,9 @@ impl Model {
     /// A new run: events that waited are lost.
     pub fn restart(&mut self, epoch: u64) {
         self.epoch = epoch;
+        let sessions = self.sessions.values_mut();
+        let queued = sessions.flat_map(|session| &mut session.queue);
+        queued.for_each(|queued| queued.hops = 0);
         self.applied.clear();
         self.waiting.clear();
         for session in self.sessions.values_mut() {
@@ -152,6 +157,7 @@ impl Model {
                     matched: generation,
                     full: (record.qos, record.retain),
                     group: None,
+                    hops: 0,
                 });
             }
             self.publish_to_groups(record, generation, origin);
@@ -246,6 +252,7 @@ impl Model {
                     matched: 0,
                     full: (kept.qos, true),
                     group: None,
+                    hops: 0,
                 });
             }
         }
@@ -296,6 +303,8 @@ impl Model {
             };
             if let Some(at) = first_of(&group.queue, *origin) {
                 group.queue.remove(at);
+            } else if let Some((name, at)) = self.holder(filter, *origin) {
+                self.sessions.get_mut(&name).unwrap().queue.remove(at);
             }
             return;
         }
@@ -304,10 +313,18 @@ impl Model {
             group,
             origin,
             packet_id,
+            qos,
+            hops,
         } = event
-            && self.sessions.contains_key(&**client)
         {
-            return self.claim(client, group, *origin, *packet_id);
+            if self.sessions.contains_key(&**client) {
+                return self.claim(client, group, *origin, *packet_id, *hops);
+            }
+            let group = self.groups.get_mut(&group[1..]);
+            if let Some(group) = group.filter(|_| *qos == QoS::ExactlyOnce) {
+                group.queue.retain(|queued| queued.origin != *origin);
+            }
+            return;
         }
         let Some(session) = self.sessions.get_mut(&**event.client()) else {
             return;

@@ -44,6 +44,7 @@ impl Model {
                     matched: generation,
                     full: (record.qos, record.retain),
                     group: None,
+                    hops: 0,
                 });
             }
         }
@@ -86,6 +87,7 @@ impl Model {
                     ids: Vec::new(),
                     packet_id: None,
                     group: None,
+                    hops: 0,
                     matched: 0,
                     ..queued
                 });
@@ -93,18 +95,39 @@ impl Model {
         }
     }
 
-    pub fn claim(&mut self, client: &str, group: &str, origin: Origin, packet_id: u16) {
+    /// Who was sent a message of a group, and where it stands there.
+    pub fn holder(&self, filter: &str, origin: Origin) -> Option<(String, usize)> {
+        let of_group =
+            |queued: &ModelQueued| queued.origin == origin && queued.group.as_deref() == Some(filter);
+        let mut sessions = self.sessions.iter();
+        sessions.find_map(|(name, session)| Some((name.clone(), session.queue.iter().position(of_group)?)))
+    }
+
+    pub fn claim(&mut self, client: &str, group: &str, origin: Origin, packet_id: u16, hops: u32) {
         let filter = &group[1..];
         let queue = self.groups.get_mut(filter).map(|group| &mut group.queue);
         let at = queue.as_ref().and_then(|queue| first_of(queue, origin));
-        let session = self.sessions.get_mut(client).unwrap();
-        let (Some(queue), Some(at)) = (queue, at) else {
-            if let Some(at) = session.find(origin, Some(packet_id)) {
-                session.queue[at].packet_id = Some(packet_id);
+        let holder = self.holder(filter, origin).filter(|(name, _)| name != client);
+        let taken = match (at, holder) {
+            (Some(at), _) => self.groups.get_mut(filter).unwrap().queue.remove(at),
+            (None, Some((name, at))) => {
+                let queue = &mut self.sessions.get_mut(&name).unwrap().queue;
+                if queue[at].hops >= hops {
+                    return;
+                }
+                let held = queue.remove(at);
+                let qos = held.full.0;
+                ModelQueued { qos, ..held }
             }
-            return;
+            (None, None) => {
+                let session = self.sessions.get_mut(client).unwrap();
+                if let Some(at) = session.find(origin, Some(packet_id)) {
+                    session.queue[at].packet_id = Some(packet_id);
+                }
+                return;
+            }
         };
-        let taken = queue.remove(at);
+        let session = self.sessions.get_mut(client).unwrap();
         let held = session.subscriptions.iter().find(|held| held.0 == filter);
         let options = held.map(|held| held.1);
         if session.queue.len() < self.bounds.max_queued {
@@ -117,6 +140,7 @@ impl Model {
                     .collect(),
                 packet_id: Some(packet_id),
                 group: Some(filter.to_owned()),
+                hops,
                 matched: 0,
                 ..taken
             });

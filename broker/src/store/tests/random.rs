@@ -16,7 +16,18 @@ use crate::store::event::StoreEvent;
 use crate::store::projection::{Bounds, Loading, Projection};
 
 const CLIENTS: [&str; 4] = ["a", "b", "c", "d"];
-const FILTERS: [&str; 8] = ["t/1", "t/+", "t/#", "#", "u", "t/2", "$share/g/t/+", "$share/g/#"];
+/// The last one is of a group that no client may ask for: its own filter looks like another's group.
+const FILTERS: [&str; 9] = [
+    "t/1",
+    "t/+",
+    "t/#",
+    "#",
+    "u",
+    "t/2",
+    "$share/g/t/+",
+    "$share/g/#",
+    "$share/h/$share/g/#",
+];
 const TOPICS: [&str; 4] = ["t/1", "t/2", "t", "u"];
 
 pub const BOUNDS: Bounds = Bounds {
@@ -334,6 +345,12 @@ impl Run {
                 group,
                 origin,
                 packet_id,
+                qos: if packet_id > 2 {
+                    QoS::ExactlyOnce
+                } else {
+                    QoS::AtLeastOnce
+                },
+                hops: u32::from(kind - 5),
             },
             7 => StoreEvent::Done {
                 client: group,
