@@ -18,7 +18,7 @@ use crate::classify::{Class, Level, NoRoutes, Publisher};
 use crate::codec::{Connect, Packet, Properties, PropertiesBuf, Property, QoS, Version};
 use crate::config::LogConfig;
 use crate::hub::{SubscriberId, SubscriptionIds, SubscriptionOptions};
-use crate::record::{Change, Origin, Record, WillRecord};
+use crate::record::{Change, Record, WillRecord};
 use crate::session::{Detach, Message, Session, WillMessage};
 use crate::spool::{LogReader, memory};
 use crate::store::{KeptMessage, StoreEvent, TakenId};
@@ -533,16 +533,8 @@ fn what_finds_no_room_in_a_mailbox_is_told_to_the_store() {
     assert_eq!(mailbox.put_deliveries(&mut batch), 3);
     bench.state.take_deliveries(&mailbox.take());
     let told = bench.told();
-    let lost = |event: &StoreEvent| {
-        matches!(
-            event,
-            StoreEvent::Done {
-                origin: Origin { number: 7, .. },
-                ..
-            }
-        )
-    };
-    assert_eq!(told.iter().filter(|event| lost(event)).count(), 2, "{told:?}");
+    let lost = |event: &&StoreEvent| matches!(event, StoreEvent::Done { origin, .. } if origin.number == 7);
+    assert_eq!(told.iter().filter(lost).count(), 2, "{told:?}");
 }
 
 #[test]
