@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::acl::{AllOf, Live, Rules};
+use super::acl::{AnyOf, Live, Rules};
 use super::file::FileFault;
 use super::password::Stored;
 use super::pool::Pool;
@@ -213,11 +213,11 @@ impl Authenticator for FileAuth {
     }
 
     fn rules_of_kept(&self) -> Option<Arc<dyn Rules>> {
-        let mut all = self.rules.values().map(|rules| rules.clone() as Arc<dyn Rules>);
-        match self.rules.len() {
-            0 | 1 => all.next(),
-            _ => Some(Arc::new(AllOf(all.collect()))),
+        if self.listeners.iter().any(|access| access.rules.is_none()) {
+            return None;
         }
+        let each = self.rules.values().map(|rules| rules.clone() as Arc<dyn Rules>);
+        Some(Arc::new(AnyOf(each.collect())))
     }
 }
 
@@ -233,6 +233,31 @@ mod tests {
 alice:$7$101$eFtbN09P0tGbE5mq$iVdxnijnwpqvHNkpFDaCQp8/0TeB1S0UDH9/wSqpEAEXPVyUbWxh0JLeVchR/kwXMBCLPctNkzDqxmU/w2w5+A==
 carol:$6$oTXWLDknf1Jdp2E7$mdPCsbfxbptWN5DHjQw/Oe6P+bWuUhoF3kzDMHLnc9SMYS4PRilFbkC+kb0NCZvIjsOg58aAjL0SlqwMywwM4g==
 ";
+
+    #[test]
+    fn a_kept_will_may_go_where_one_of_the_listeners_lets_it() {
+        let files = ["a", "b"].map(|topic| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), format!("topic {topic}\n")).unwrap();
+            file
+        });
+        let mut config = Config {
+            listeners: vec![ListenerConfig::default(); 2],
+            ..Config::default()
+        };
+        for (listener, file) in config.listeners.iter_mut().zip(&files) {
+            listener.files.acl_file = Some(file.path().to_owned());
+        }
+        let who = crate::auth::Who {
+            client_id: "c",
+            username: None,
+        };
+        let rules = FileAuth::load(&config, 1).unwrap().rules_of_kept().unwrap();
+        assert!(rules.may_publish(who, "a") && rules.may_publish(who, "b"));
+        assert!(!rules.may_publish(who, "c"));
+        config.listeners.push(ListenerConfig::default());
+        assert!(FileAuth::load(&config, 1).unwrap().rules_of_kept().is_none());
+    }
 
     #[tokio::test]
     async fn only_a_pair_that_was_right_before_is_answered_at_once() {

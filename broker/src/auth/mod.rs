@@ -81,7 +81,8 @@ pub trait Authenticator: Send + Sync + 'static {
         None
     }
 
-    /// What clients may do that were connected before a restart and have not come back: it bounds their wills.
+    /// What clients may do that were connected before a restart and have not come back: it bounds their wills,
+    /// which were allowed when they connected.
     fn rules_of_kept(&self) -> Option<Arc<dyn Rules>> {
         None
     }

@@ -87,7 +87,9 @@ impl State {
         let client_id = slot.session.client_id_shared();
         if slot.stored {
             let username = slot.username.clone();
+            // After a restart it is not known which rules held for its client, so they are asked now.
             let will = slot.session.will().cloned();
+            let will = will.filter(|will| slot.may_publish(will.as_publish().topic));
             let open = Open {
                 expiry_s: slot.session.expiry_s(),
                 level: slot.session.version().level(),

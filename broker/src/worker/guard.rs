@@ -72,6 +72,7 @@ impl Slot {
     pub fn become_principal(&mut self, principal: Principal) {
         self.username = principal.username.map(Into::into);
         self.guard = principal.rules.map(Guard::new).map(Box::new);
+        self.is_known = true;
         self.class = None;
     }
 
@@ -136,11 +137,9 @@ impl Slot {
         granted != Granted::Refused
     }
 
-    /// What waits for its client, of another connection or from before a restart, goes by the rules of now.
+    /// What waits for its client, of another connection or from before a restart, goes by the rules of now. Each message
+    /// is asked about: the subscription that it came by may be gone, and the client another one.
     pub fn forget_what_may_not_be_read(&mut self) {
-        if !self.is_checked() {
-            return;
-        }
         let Some(guard) = &self.guard else { return };
         let client_id = self.session.client_id_shared();
         let who = Who {
@@ -230,11 +229,9 @@ impl State {
         will: &WillMessage,
     ) -> bool {
         let slot = self.registry.find(client_id);
-        let guard = slot
-            .and_then(|slot| self.slots.get(slot as usize))
-            .and_then(|slot| slot.guard.as_ref());
-        let rules = match guard {
-            Some(guard) => Some(guard.rules.clone()),
+        let slot = slot.and_then(|slot| self.slots.get(slot as usize));
+        let rules = match slot.filter(|slot| slot.is_known) {
+            Some(slot) => slot.guard.as_ref().map(|guard| guard.rules.clone()),
             None => self.shared.auth.rules_of_kept(), // it came before a restart
         };
         let topic = will.as_publish().topic;

@@ -51,8 +51,10 @@ pub(super) struct Slot {
     pub generation: u32,
     pub session: Session,
     pub username: Option<Box<str>>,
-    /// What it may do; without it, everything.
+    /// What it may do; without it, everything, if it is known.
     pub guard: Option<Box<Guard>>,
+    /// A client has come since the start: it is known which rules hold for it, or that none do.
+    pub is_known: bool,
     pub link: Option<Link>,
     /// The last topic it published on, and where that goes.
     pub class: Option<Box<(Box<str>, Class)>>,
@@ -290,6 +292,7 @@ impl Slot {
             session,
             username: None,
             guard: None,
+            is_known: false,
             link: None,
             class: None,
             armed_ms: u64::MAX,

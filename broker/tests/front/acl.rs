@@ -163,6 +163,36 @@ fn a_will_that_may_not_be_published_is_not() {
 }
 
 #[test]
+fn a_will_goes_by_the_rules_of_its_own_listener() {
+    let acl = file("topic read #\n");
+    let broker = TestBroker::start_with(
+        |config| {
+            config.listeners.push(config.listeners[0].clone());
+            config.listeners[1].files.acl_file = Some(acl.path().to_owned());
+        },
+        Level::Received,
+        by_files,
+    );
+    let mut watcher = Client::connect(&broker, "w", Version::V311);
+    watcher.subscribe("#", QoS::AtMostOnce, 1);
+    assert_eq!(watcher.receive(), Received::Suback(1, vec![Reason::Success]));
+    for (listener, topic) in [(1, "guarded"), (0, "free")] {
+        let mut connect = connect("c", Version::V311, None, None);
+        connect.will = Some(Will {
+            topic,
+            payload: topic.as_bytes(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Properties::EMPTY,
+        });
+        drop(Client::connect_as(broker.address_of(listener), &connect));
+    }
+    assert_eq!(watcher.receive(), Received::Publish(b"free".to_vec(), 0));
+    watcher.expect_silence(QUIET);
+    broker.stop();
+}
+
+#[test]
 fn rules_that_are_read_again_hold_at_once_for_who_is_connected() {
     let acl = file("topic readwrite #\n");
     let path = acl.path().to_owned();
@@ -287,5 +317,39 @@ fn rules_are_about_the_whole_topic_whatever_stands_for_it() {
         client.subscribe(filter, QoS::AtLeastOnce, id);
         assert_eq!(client.receive(), Received::Suback(id, vec![reason]), "{filter}");
     }
+    broker.stop();
+}
+
+#[test]
+fn what_came_by_a_subscription_that_is_gone_goes_by_the_rules_of_who_comes_back() {
+    let acl = file("user alice\ntopic #\nuser bob\ntopic read open/#\n");
+    let broker = TestBroker::start_with(
+        |config| config.listeners[0].files.acl_file = Some(acl.path().to_owned()),
+        Level::Received,
+        by_files,
+    );
+    let come = |username| {
+        let mut connect = connect("kept", Version::V311, Some(username), None);
+        connect.clean_start = false;
+        join(&broker, &connect).expect("CONNACK").ok().unwrap()
+    };
+    let mut alice = come("alice");
+    alice.subscribe("#", QoS::AtLeastOnce, 1);
+    assert_eq!(alice.receive(), Received::Suback(1, vec![Reason::GrantedQoS1]));
+    for (id, topic) in [(2, "closed/a"), (3, "open/a")] {
+        alice.publish(topic, topic.as_bytes(), QoS::AtLeastOnce, id);
+        let answers = [alice.receive(), alice.receive()]; // PUBACK, and the message that stays unacknowledged
+        assert!(
+            answers.contains(&Received::Puback(id, Reason::Success)),
+            "{answers:?}"
+        );
+    }
+    alice.unsubscribe("#", 4);
+    assert_eq!(alice.receive(), Received::Unsuback(4));
+    alice.disconnect(None);
+    let mut bob = come("bob");
+    assert!(bob.session_present);
+    assert!(matches!(bob.receive(), Received::Publish(payload, _) if payload == b"open/a"));
+    bob.expect_silence(QUIET);
     broker.stop();
 }

@@ -59,24 +59,24 @@ impl Rules for Live {
     }
 }
 
-/// Allowed is what all of them allow: for sessions of which it is not known by which listener they came.
-pub struct AllOf(pub Vec<Arc<dyn Rules>>);
+/// Allowed is what one of them allows: for sessions of which it is not known by which listener they came.
+pub struct AnyOf(pub Vec<Arc<dyn Rules>>);
 
-impl Rules for AllOf {
+impl Rules for AnyOf {
     fn generation(&self) -> u64 {
         self.0.iter().map(|rules| rules.generation()).sum()
     }
 
     fn may_publish(&self, who: Who<'_>, topic: &str) -> bool {
-        self.0.iter().all(|rules| rules.may_publish(who, topic))
+        self.0.iter().any(|rules| rules.may_publish(who, topic))
     }
 
     fn may_read(&self, who: Who<'_>, topic: &str) -> bool {
-        self.0.iter().all(|rules| rules.may_read(who, topic))
+        self.0.iter().any(|rules| rules.may_read(who, topic))
     }
 
     fn subscription(&self, who: Who<'_>, filter: &str) -> Granted {
         let each = self.0.iter().map(|rules| rules.subscription(who, filter));
-        each.min().unwrap_or(Granted::Whole)
+        each.max().unwrap_or(Granted::Refused)
     }
 }

@@ -8,7 +8,7 @@ mod pattern;
 
 pub use file::{Act, FileRules};
 pub use filter::{covers, overlaps};
-pub use live::{AllOf, Live};
+pub use live::{AnyOf, Live};
 pub use pattern::{NoPattern, Pattern};
 
 use pattern::Resolved;
