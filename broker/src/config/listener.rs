@@ -223,7 +223,7 @@ impl ListenerConfig {
         }
         let mount = self.mount_point.as_deref();
         check(
-            mount.is_none_or(|mount| is_mount_point(mount)),
+            mount.is_none_or(is_mount_point),
             &key(
                 "mount_point",
                 "must be the beginning of a topic and end with `/`: without `#` and `+`, not beginning with `$`, of at most 1024 bytes",

@@ -143,7 +143,7 @@ impl Model {
         );
         assert_eq!(alone.len(), plain.len());
         let mut groups: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for ((filter, slot), _) in &self.held {
+        for (filter, slot) in self.held.keys() {
             let taken = topic::split_share(filter).filter(|(_, plain)| topic::matches(plain, name));
             if taken.is_some() {
                 groups.entry(filter).or_default().push(*slot);

@@ -373,8 +373,8 @@ impl Node {
                 groups.remove(name);
             }
         }
-        let is_empty = |shared: &Box<SharedHere>| shared.exact.is_empty() && shared.multi.is_empty();
-        if self.shared.as_ref().is_some_and(is_empty) {
+        let shared = self.shared.as_deref();
+        if shared.is_some_and(|shared| shared.exact.is_empty() && shared.multi.is_empty()) {
             self.shared = None;
         }
     }

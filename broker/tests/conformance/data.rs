@@ -64,7 +64,7 @@ fn an_answer_has_the_id_of_what_it_answers() {
         // One after the other with ids of their own, so that none can be taken for another.
         for (id, qos) in [(0x0102u16, 1u8), (0xFFFF, 1), (1, 2), (0x8000, 2)] {
             peer.send(&Packet::Publish(codec_publish(id, qos)));
-            let mut frames = vec![peer.frame().unwrap(), peer.frame().unwrap()];
+            let mut frames = [peer.frame().unwrap(), peer.frame().unwrap()];
             frames.sort_by_key(|frame| frame[0] & 0xF0); // PUBLISH and its acknowledgement
             let [high, low] = id.to_be_bytes();
             let first = if qos == 1 { 0x40 } else { 0x50 };

@@ -163,8 +163,10 @@ fn send_auth(client: &mut Client, reason: Reason, method: &str, data: &[u8]) {
     );
 }
 
+type Said = Option<(&'static str, Reason, Option<String>, Option<Vec<u8>>)>;
+
 /// Kind, reason, method and data of a CONNACK or AUTH; nothing when the broker closed.
-fn answer(client: &mut Client) -> Option<(&'static str, Reason, Option<String>, Option<Vec<u8>>)> {
+fn answer(client: &mut Client) -> Said {
     let frame = client.frame()?;
     let show = |kind, reason, properties: Properties<'_>| {
         let method = properties.authentication_method().map(str::to_owned);
@@ -182,8 +184,6 @@ fn answer(client: &mut Client) -> Option<(&'static str, Reason, Option<String>, 
         other => panic!("{other:?}"),
     })
 }
-
-type Said = Option<(&'static str, Reason, Option<String>, Option<Vec<u8>>)>;
 
 fn said(kind: &'static str, reason: Reason, method: &str, data: &[u8]) -> Said {
     Some((kind, reason, Some(method.to_owned()), Some(data.to_vec())))

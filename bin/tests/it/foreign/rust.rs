@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
 use super::{WITHIN, transcript};
@@ -13,6 +13,9 @@ use crate::support::{block_on, wait_for};
 
 /// For one answer or message.
 const SOON: Duration = Duration::from_secs(20);
+
+/// What one client may have said that is not asked for yet.
+const MOST: usize = 1024;
 
 /// Tells the process that is killed what to do: version, port and name.
 const HOLD: &str = "FOREBAY_TEST_HOLD";
@@ -40,8 +43,8 @@ enum Handle {
 /// A connection whose answers and messages are waited for.
 struct Client {
     handle: Handle,
-    answers: UnboundedReceiver<Seen>,
-    messages: UnboundedReceiver<Message>,
+    answers: Receiver<Seen>,
+    messages: Receiver<Message>,
     present: bool,
 }
 
@@ -74,7 +77,7 @@ macro_rules! start {
                     }),
                     _ => continue,
                 };
-                if $told.send(seen).is_err() {
+                if $told.try_send(seen).is_err() {
                     return;
                 }
             }
@@ -83,13 +86,7 @@ macro_rules! start {
     }};
 }
 
-fn connect_three(
-    id: &str,
-    port: u16,
-    kept: bool,
-    will: Option<String>,
-    told: UnboundedSender<Seen>,
-) -> Handle {
+fn connect_three(id: &str, port: u16, kept: bool, will: Option<String>, told: Sender<Seen>) -> Handle {
     use rumqttc::{LastWill, MqttOptions, QoS, SubscribeReasonCode};
     let mut options = MqttOptions::new(id, "127.0.0.1", port);
     options
@@ -104,13 +101,7 @@ fn connect_three(
     ))
 }
 
-fn connect_five(
-    id: &str,
-    port: u16,
-    kept: bool,
-    will: Option<String>,
-    told: UnboundedSender<Seen>,
-) -> Handle {
+fn connect_five(id: &str, port: u16, kept: bool, will: Option<String>, told: Sender<Seen>) -> Handle {
     use rumqttc::v5::MqttOptions;
     use rumqttc::v5::mqttbytes::QoS;
     use rumqttc::v5::mqttbytes::v5::{LastWill, SubscribeReasonCode};
@@ -130,20 +121,20 @@ fn connect_five(
 
 impl Client {
     async fn connect(version: u8, port: u16, id: &str, kept: bool, will: Option<String>) -> Self {
-        let (told, mut seen) = unbounded_channel();
+        let (told, mut seen) = channel(MOST);
         let handle = if version == 5 {
             connect_five(id, port, kept, will, told)
         } else {
             connect_three(id, port, kept, will, told)
         };
-        let (answer, answers) = unbounded_channel();
-        let (message, messages) = unbounded_channel();
+        let (answer, answers) = channel(MOST);
+        let (message, messages) = channel(MOST);
         tokio::spawn(async move {
             while let Some(seen) = seen.recv().await {
                 // Nobody may want them any more.
                 let _ = match seen {
-                    Seen::Message(got) => message.send(got).is_ok(),
-                    other => answer.send(other).is_ok(),
+                    Seen::Message(got) => message.try_send(got).is_ok(),
+                    other => answer.try_send(other).is_ok(),
                 };
             }
         });
