@@ -365,3 +365,22 @@ fn what_comes_while_all_are_away_waits_for_a_member_that_keeps_it() {
     assert_eq!(take(&mut keeps, true), (0..20).collect::<Vec<_>>());
     broker.stop();
 }
+
+/// More members than are looked at for one message.
+#[test]
+fn in_a_large_group_whose_members_are_away_the_one_that_is_back_gets_all() {
+    let broker = TestBroker::start(|_| {}, Level::Received);
+    for number in 0..600 {
+        let mut away = Client::connect_kept(&broker, &format!("m{number}"), Version::V5);
+        join(&mut away, "$share/g/jobs/#", QoS::AtLeastOnce);
+        away.disconnect(None);
+    }
+    let mut publisher = Client::connect(&broker, "p", Version::V5);
+    for (number, id) in (0u16..).zip(["m0", "m300", "m599"]) {
+        let mut back = Client::connect_kept(&broker, id, Version::V5);
+        publish(&mut publisher, number * 50..number * 50 + 50, QoS::AtLeastOnce);
+        assert_eq!(take(&mut back, true).len(), 50, "{id}");
+        back.disconnect(None);
+    }
+    broker.stop();
+}

@@ -6,7 +6,8 @@ use crate::codec::QoS;
 use crate::record::{Change, Origin, Record};
 use crate::store::event::StoreEvent;
 use crate::store::kept::{KeptGroup, KeptSession};
-use crate::store::projection::{Bounds, Projection};
+use crate::store::projection::{Bounds, Projection, Stored};
+use crate::store::rows;
 use crate::testing::pair::message;
 
 const BOUNDS: Bounds = Bounds {
@@ -170,4 +171,15 @@ fn very_many_groups_are_dealt_out_to_very_many_sessions_in_no_time() {
     KeptGroup::deal_all(groups, &mut sessions);
     assert!(sessions.iter().all(|session| session.queue.len() == 1));
     assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn the_row_of_a_session_is_read_to_its_end() {
+    let mut row = rows::session(&Stored::new(GROUP.into()));
+    assert_eq!(
+        rows::read_session(&row).map(|read| read.client_id),
+        Some(GROUP.into())
+    );
+    row.push(0);
+    assert!(rows::read_session(&row).is_none());
 }
