@@ -36,7 +36,7 @@ use config::Limits;
 use hub::{Match, SubscriberId, SubscriptionOptions};
 use record::Origin;
 use session::{
-    Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Settled, Ticket, TimeoutKind,
+    Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Ticket, TimeoutKind,
     Violation,
 };
 use libfuzzer_sys::fuzz_target;
@@ -300,10 +300,7 @@ impl Node {
         } else {
             Err(Reason::QuotaExceeded)
         };
-        if self.session.settle(ticket, result) == Settled::Close {
-            assert!(self.version != Version::V5 && result.is_err());
-            self.session.close(Reason::QuotaExceeded);
-        }
+        self.session.settle(ticket, result);
     }
 
     fn answered(&mut self, which: u8) {

@@ -11,7 +11,8 @@ use atomic_waker::AtomicWaker;
 pub enum Outcome {
     /// Kafka has it, acknowledged with acks=all by every route that takes it.
     InKafka,
-    /// Kafka refuses it for good (too large, invalid): the publisher is told 0x97 or closed.
+    /// Kafka refuses it for good (too large, invalid), and the reader keeps it apart: a 5.0 publisher is told 0x97, others
+    /// are acknowledged, since they have no way to hear it.
     Refused,
 }
 

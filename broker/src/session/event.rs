@@ -177,15 +177,6 @@ impl Violation {
     }
 }
 
-/// What settling a publish leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Recorded; there may be something to transmit now.
-    Done,
-    /// The publish was refused and a 3.x client can't be told: close the connection.
-    Close,
-}
-
 /// What became of a message for a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::event::{Settled, Ticket, Violation};
+use super::event::{Ticket, Violation};
 use crate::classify::Level;
 use crate::codec::{PacketId, QoS, Reason};
 use crate::store::TakenId;
@@ -203,29 +203,18 @@ impl Inbound {
         Some(unsure.swap_remove(at).0)
     }
 
-    /// The publish of `ticket` is decided. `refusable`: the client can be told a refusal (5.0).
-    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>, refusable: bool) -> Settled {
+    /// The publish of `ticket` is decided.
+    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) {
         let reason = result.err().unwrap_or(Reason::Success);
-        if let Some(at) = self.find(ticket) {
-            let Some(entry) = self.pending.get_mut(at) else {
-                return Settled::Done;
-            };
+        if let Some(entry) = self.find(ticket).and_then(|at| self.pending.get_mut(at)) {
             let entry_was = *entry;
             entry.result = Some(reason);
-            if reason == Reason::Success {
-                return Settled::Done;
+            if reason != Reason::Success {
+                self.free(entry_was);
             }
-            self.free(entry_was);
-            if refusable {
-                return Settled::Done;
-            }
-            self.pending.remove(at);
-            return Settled::Close;
-        }
-        if self.take_unsure(|(unsure, _)| *unsure == ticket).is_none() {
+        } else if self.take_unsure(|(unsure, _)| *unsure == ticket).is_none() {
             self.settle_parked(ticket, reason);
         }
-        Settled::Done
     }
 
     /// Tickets rise along `pending`, but for a client that sends again in another order than before.

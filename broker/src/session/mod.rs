@@ -26,9 +26,7 @@ mod transmit;
 use std::sync::Arc;
 
 pub use connect::asked_expiry_s;
-pub use event::{
-    Attach, Delivered, Detach, Drops, Request, SessionLimits, Settled, Ticket, TimeoutKind, Violation,
-};
+pub use event::{Attach, Delivered, Detach, Drops, Request, SessionLimits, Ticket, TimeoutKind, Violation};
 pub use explain::{of_connect, of_end, put_disconnect, put_refusal};
 pub(crate) use message::OVERHEAD_BYTES as MESSAGE_OVERHEAD_BYTES;
 pub use message::{Message, WillMessage};
@@ -200,13 +198,17 @@ impl Session {
         self.client_receive_maximum.min(self.limits.max_inflight_messages)
     }
 
-    /// The publish of `ticket` is decided: `Err` is told to a 5.0 client; for others the connection must be closed.
-    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) -> Settled {
-        let settled = self.inbound.settle(ticket, result, self.version == Version::V5);
-        match self.phase {
-            Phase::Detached => Settled::Done,
-            _ => settled,
-        }
+    /// The publish of `ticket` is decided. `Err`, which the log's reader says of what it keeps apart for good, is told to a
+    /// 5.0 client. A 3.x client has no way to hear it and gets its acknowledgement: closed, it would send the
+    /// same again for ever [3.1.1: MQTT-3.3.5-2].
+    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) {
+        let result = if self.is_told_refusals() { result } else { Ok(()) };
+        self.inbound.settle(ticket, result);
+    }
+
+    /// Whether its client can be told that a publish was refused.
+    pub fn is_told_refusals(&self) -> bool {
+        self.version == Version::V5
     }
 
     /// The packet id that the publish of `ticket`, which is not settled, has taken; none but at QoS 2.

@@ -10,7 +10,7 @@ use crate::classify::Class;
 use crate::codec::{Packet, Publish, QoS, Reason};
 use crate::hub::{Match, Share, SubscriberId};
 use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
-use crate::session::{Delivered, Message, Request, Settled, Ticket, Violation, Whole};
+use crate::session::{Delivered, Message, Request, Ticket, Violation, Whole};
 use crate::store::StoreEvent;
 use crate::sys::is_reserved;
 
@@ -365,16 +365,14 @@ impl State {
             (Debt::Refusal(ticket, reason), _) => (ticket, Err(reason)),
             (Debt::Publish(ticket), Ok(())) => (ticket, Ok(())),
             (Debt::Publish(ticket), Err(reason)) => {
-                if slot.stored && self.free_refused(at, ticket, reason) {
+                if slot.stored && slot.session.is_told_refusals() && self.free_refused(at, ticket, reason) {
                     return;
                 }
                 (ticket, Err(reason))
             }
         };
         let Some(slot) = self.slot(at) else { return };
-        if slot.session.settle(ticket, result) == Settled::Close {
-            slot.kick(Reason::QuotaExceeded);
-        }
+        slot.session.settle(ticket, result);
         slot.wake();
     }
 
