@@ -265,10 +265,14 @@ impl Session {
     }
 
     /// Forgets the messages that wait for the client or are on their way to it on topics that it `may` not read any more.
-    /// Called between two connections.
-    pub fn forget_messages(&mut self, may: impl Fn(&str) -> bool) {
+    /// Called between two connections. Returns those of groups, for other members.
+    pub fn forget_messages(&mut self, may: impl Fn(&str) -> bool) -> Vec<(Share, Arc<Message>)> {
+        let mut of_groups = Vec::new();
         for queued in self.outbound.take_out(|message| !may(&message.topic)) {
-            self.tell_done(queued.share.as_ref(), queued.message.origin, None);
+            match queued.share {
+                Some(share) if queued.qos > QoS::AtMostOnce => of_groups.push((share, queued.message)),
+                share => self.tell_done(share.as_ref(), queued.message.origin, None),
+            }
         }
         let sent = match &mut self.inflight {
             Some(inflight) => inflight.take_out(|message| !may(&message.topic)),
@@ -277,7 +281,11 @@ impl Session {
         for sent in sent {
             let (queued, packet_id) = (sent.message, sent.packet_id);
             self.tell_done(queued.share.as_ref(), queued.message.origin, Some(packet_id));
+            if let (Some(share), QoS::AtLeastOnce) = (queued.share, queued.qos) {
+                of_groups.push((share, queued.message));
+            }
         }
+        of_groups
     }
 
     /// QoS 1 and 2 wait for a client that is away; QoS 0 only where that is configured.

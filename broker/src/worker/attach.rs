@@ -49,10 +49,11 @@ impl State {
         attach.mount = config.and_then(|listener| listener.mount_point.clone());
         let limits = self.limits_at(listener);
         let now_ms = self.now_ms;
+        let mut of_groups = Vec::new();
         if let Some(slot) = self.slot(at) {
             slot.become_principal(principal);
             if session_present {
-                slot.forget_what_may_not_be_read();
+                of_groups = slot.forget_what_may_not_be_read();
             }
             slot.held = false;
             slot.session.set_limits(limits);
@@ -71,6 +72,9 @@ impl State {
         self.arm(at);
         self.write_backlog(); // the will of the connection before, ahead of what this one does
         self.opened(at);
+        for (share, message) in of_groups {
+            self.pass_on(at, &message, &share);
+        }
         Attached { at, kick }
     }
 

@@ -8,6 +8,7 @@ use crate::auth::{DenyAction, Granted, Principal, Rules, Who};
 use crate::codec::topic::split_share;
 use crate::codec::{Publish, Reason, Version};
 use crate::hub::Share;
+use crate::record::Change;
 use crate::session::{Message, Violation, WillMessage};
 
 /// An answer about a topic.
@@ -120,7 +121,8 @@ impl Slot {
         recall(&mut guard.read, topic, || guard.rules.may_read(who, topic))
     }
 
-    /// Whether its client may subscribe to `filter`.
+    /// Whether its client may subscribe to `filter`. A member of a group must be allowed all that the group takes: what it
+    /// is given no other member gets.
     pub fn may_subscribe(&mut self, filter: &str) -> bool {
         let Some(guard) = &mut self.guard else {
             return true;
@@ -131,6 +133,9 @@ impl Slot {
             username: self.username.as_deref(),
         };
         let granted = guard.rules.subscription(who, plain(filter));
+        if split_share(filter).is_some() {
+            return granted == Granted::Whole;
+        }
         if granted == Granted::Checked {
             guard.checked = Some(true);
         }
@@ -139,15 +144,18 @@ impl Slot {
 
     /// What waits for its client, of another connection or from before a restart, goes by the rules of now. Each message
     /// is asked about: the subscription that it came by may be gone, and the client another one.
-    pub fn forget_what_may_not_be_read(&mut self) {
-        let Some(guard) = &self.guard else { return };
+    /// Returns what was for groups.
+    pub fn forget_what_may_not_be_read(&mut self) -> Vec<(Share, Arc<Message>)> {
+        let Some(guard) = &self.guard else {
+            return Vec::new();
+        };
         let client_id = self.session.client_id_shared();
         let who = Who {
             client_id: &client_id,
             username: self.username.as_deref(),
         };
         self.session
-            .forget_messages(|topic| guard.rules.may_read(who, topic));
+            .forget_messages(|topic| guard.rules.may_read(who, topic))
     }
 
     /// What SUBACK says of a filter that is denied.
@@ -166,11 +174,15 @@ impl State {
         Some((slot.session.client_id_shared(), slot.username.clone()))
     }
 
-    /// The client has authenticated again: this is who it is now, with what that one may do.
-    pub fn is_now(&mut self, at: SessionRef, principal: Principal) {
-        if let Some(slot) = self.slot(at) {
-            slot.become_principal(principal);
+    /// The client has authenticated again: what it may do may be other than before. False when it is another user now:
+    /// that one would get what waits for this one, and the log would go on naming this one.
+    pub fn is_now(&mut self, at: SessionRef, principal: Principal) -> bool {
+        let Some(slot) = self.slot(at) else { return true };
+        if slot.username.as_deref() != principal.username.as_deref() {
+            return false;
         }
+        slot.become_principal(principal);
+        true
     }
 
     /// AUTH to a client that authenticates again.
@@ -211,14 +223,56 @@ impl State {
     }
 
     /// A message that its subscriber may not get.
-    pub(super) fn deny_delivery(&mut self, at: SessionRef, message: &Message, share: Option<&Share>) {
+    pub(super) fn deny_delivery(&mut self, at: SessionRef, message: &Arc<Message>, share: Option<&Share>) {
+        if let Some(share) = share {
+            return self.pass_on(at, message, share);
+        }
         self.metrics.dropped_denied.increment(1);
         if let Some(origin) = message.origin
             && let Some(slot) = self.slot(at)
         {
-            slot.session.lost(origin, share);
+            slot.session.lost(origin, None);
             self.take_events(at);
         }
+    }
+
+    /// A message of a group that this member of it may not get: it is a member no more, and the message goes to one that
+    /// may. Those here that may not either leave too, one after the other and not one within the other.
+    pub(super) fn pass_on(&mut self, at: SessionRef, message: &Arc<Message>, share: &Share) {
+        self.metrics.dropped_denied.increment(1);
+        self.leave_group(at, share);
+        while let Some(to) = self.hub.member_of(share) {
+            let next = SessionRef {
+                slot: to.who.slot,
+                generation: to.who.generation,
+            };
+            let is_here = to.who.worker == self.id;
+            let may_not = |slot: &mut Slot| !slot.may_read(&message.topic);
+            if !is_here || !self.slot(next).is_some_and(may_not) {
+                return self.route(message, to);
+            }
+            self.metrics.dropped_denied.increment(1);
+            if !self.leave_group(next, share) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the membership of session `at`; false when there is none.
+    fn leave_group(&mut self, at: SessionRef, share: &Share) -> bool {
+        let (who, filter) = (self.subscriber(at), share.filter());
+        let Some(generation) = self.shared.hub.unsubscribe(filter, who) else {
+            return false;
+        };
+        let Some(slot) = self.slot(at) else { return true };
+        slot.session.forget_subscription(filter);
+        slot.note_load();
+        let (client_id, stored) = (slot.session.client_id_shared(), slot.stored);
+        tracing::info!(%client_id, filter, "leaves a group: the rules deny something that the group takes");
+        if stored {
+            self.write_down(&client_id, Change::Unsubscribe { filter, generation }, None);
+        }
+        true
     }
 
     /// Whether the will of a client that is gone may be published, by the rules of now.

@@ -216,7 +216,7 @@ impl State {
         message
     }
 
-    fn route(&mut self, message: &Arc<Message>, to: Match) {
+    pub(super) fn route(&mut self, message: &Arc<Message>, to: Match) {
         if to.who.worker == self.id {
             self.deliver(message, &to, false);
         } else if let Some(batch) = self.outbox.get_mut(usize::from(to.who.worker)) {

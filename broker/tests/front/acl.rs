@@ -8,6 +8,7 @@ use forebay_broker::classify::Level;
 use forebay_broker::codec::{Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason};
 use forebay_broker::codec::{Version, Will};
 use forebay_broker::config::Config;
+use forebay_broker::hub::SharedStrategy;
 
 use super::auth::{by_files, connect, file, join, send};
 use super::support::{Client, Received, TestBroker};
@@ -352,4 +353,79 @@ fn what_came_by_a_subscription_that_is_gone_goes_by_the_rules_of_who_comes_back(
     assert!(matches!(bob.receive(), Received::Publish(payload, _) if payload == b"open/a"));
     bob.expect_silence(QUIET);
     broker.stop();
+}
+
+#[test]
+fn a_message_of_a_group_goes_to_a_member_that_may_read_it() {
+    const ALL: &str = "user alice\ntopic #\nuser bob\ntopic #\n";
+    const LESS: &str = "user alice\ntopic #\nuser bob\ntopic read open/#\n";
+    let acl = file(ALL);
+    let path = acl.path().to_owned();
+    let mut auth = None;
+    let broker = TestBroker::start_with(
+        |config| {
+            config.listeners[0].files.acl_file = Some(path.clone());
+            config.limits.shared_strategy = SharedStrategy::RoundRobin;
+        },
+        Level::Received,
+        |config| {
+            let files = Arc::new(FileAuth::load(config, 1).unwrap());
+            auth = Some(files.clone());
+            files
+        },
+    );
+    let auth = auth.unwrap();
+    let come = |id, username, clean_start| {
+        let mut connect = connect(id, Version::V311, Some(username), None);
+        connect.clean_start = clean_start;
+        join(&broker, &connect).expect("CONNACK").ok().unwrap()
+    };
+    let subscribe = |client: &mut Client, reason| {
+        client.subscribe("$share/g/#", QoS::AtLeastOnce, 1);
+        assert_eq!(client.receive(), Received::Suback(1, vec![reason]));
+    };
+    let mut publisher = come("p", "alice", true);
+    let mut publish = |ids: std::ops::Range<u16>, topic: &str| {
+        for id in ids {
+            publisher.publish(topic, topic.as_bytes(), QoS::AtLeastOnce, id);
+            assert_eq!(publisher.receive(), Received::Puback(id, Reason::Success));
+        }
+    };
+    let mut kept = come("kept", "alice", false);
+    subscribe(&mut kept, Reason::GrantedQoS1);
+    publish(1..2, "closed/sent");
+    assert!(matches!(kept.receive(), Received::Publish(payload, _) if payload == b"closed/sent"));
+    kept.disconnect(None);
+    publish(2..4, "closed/waits");
+    let mut bobs: Vec<_> = ["b1", "b2", "b3", "b4"].map(|id| come(id, "bob", true)).into();
+    for bob in &mut bobs {
+        subscribe(bob, Reason::GrantedQoS1);
+    }
+    std::fs::write(&path, LESS).unwrap();
+    assert_eq!(auth.reload(), []);
+    let mut alice = come("alice", "alice", true);
+    subscribe(&mut alice, Reason::GrantedQoS1);
+    // What was sent to the member or waits for it is for one that may read it when another user takes its session.
+    let mut other = come("kept", "bob", false);
+    let mut came: Vec<_> = (0..3).map(|_| payload(alice.receive())).collect();
+    came.sort();
+    assert_eq!(came, [&b"closed/sent"[..], b"closed/waits", b"closed/waits"]);
+    // What is given to members that may not read it any more finds its way too.
+    publish(4..16, "closed/new");
+    for _ in 4..16 {
+        assert_eq!(payload(alice.receive()), b"closed/new");
+    }
+    // Nobody joins who may read a part only.
+    subscribe(&mut other, Reason::UnspecifiedError);
+    for client in bobs.iter_mut().chain([&mut other, &mut alice]) {
+        client.expect_silence(QUIET);
+    }
+    broker.stop();
+}
+
+fn payload(received: Received) -> Vec<u8> {
+    match received {
+        Received::Publish(payload, _) => payload,
+        other => panic!("{other:?}"),
+    }
 }
