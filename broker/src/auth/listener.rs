@@ -19,6 +19,9 @@ use super::{Answer, Authenticator, Origin, Principal, Verdict, by_listener};
 use crate::codec::{Connect, Reason};
 use crate::config::Config;
 
+/// Bytes of a password: many of them wait at a time, from clients that nobody knows yet.
+const MOST_PASSWORD_BYTES: usize = 4096;
+
 /// The files of one listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListenerFiles {
@@ -140,6 +143,9 @@ impl FileAuth {
 
     /// Whether `password` is the user's: at once where it is known or cheap, else by the pool.
     fn check(&self, users: &Users, name: &str, password: Option<&[u8]>) -> Answer<Verdict> {
+        if password.is_some_and(|password| password.len() > MOST_PASSWORD_BYTES) {
+            return Answer::Now(verdict(name.to_owned(), false));
+        }
         let (stored, known) = users.find(name);
         let may = known && password.is_some();
         let password = password.unwrap_or_default();
@@ -168,7 +174,7 @@ impl FileAuth {
             }
             may & right
         };
-        match self.pool.run(work) {
+        match self.pool.run(most, work) {
             Ok(waiting) => Answer::Later(Box::pin(async move {
                 let right = waiting.await.ok_or(Reason::ServerUnavailable)?;
                 verdict(name, right)
@@ -305,5 +311,7 @@ carol:$6$oTXWLDknf1Jdp2E7$mdPCsbfxbptWN5DHjQw/Oe6P+bWuUhoF3kzDMHLnc9SMYS4PRilFbk
                 assert_eq!(answer.wait().await.is_ok(), right, "{username} {round}");
             }
         }
+        let answer = ask("alice", &[b'x'; MOST_PASSWORD_BYTES + 1]);
+        assert!(matches!(answer, Answer::Now(Err(Reason::BadUserNameOrPassword))));
     }
 }

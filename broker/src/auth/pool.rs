@@ -2,7 +2,8 @@
 //! any more is not done.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
@@ -12,11 +13,26 @@ use atomic_waker::AtomicWaker;
 /// Checks that may wait: a second's work for two threads and 101 iterations, about.
 const MOST_WAITING: usize = 8192;
 
+/// Work that may wait for each thread, in iterations: some seconds. What takes more than a client waits is not begun.
+const MOST_WORK: u64 = 4_000_000;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads; they end when this is dropped.
 pub(super) struct Pool {
     jobs: SyncSender<Job>,
+    /// Iterations that wait or are being done.
+    work: Arc<AtomicU64>,
+    most_work: u64,
+}
+
+/// A job's part of the work that waits.
+struct Part(Arc<AtomicU64>, u64);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::AcqRel);
+    }
 }
 
 /// What one that waits and the thread that works share.
@@ -49,12 +65,17 @@ impl Pool {
                 .name(format!("password-{index}"))
                 .spawn(move || work(&waiting))?;
         }
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            work: Arc::default(),
+            most_work: MOST_WORK.saturating_mul(threads.max(1) as u64),
+        })
     }
 
-    /// Has `act` done.
+    /// Has `act` done, which takes so many `iterations`. One may always wait, however much it is.
     pub fn run<T: Send + Sync + 'static>(
         &self,
+        iterations: u32,
         act: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Waiting<T>, Full> {
         let shared = Arc::new(Shared {
@@ -63,11 +84,17 @@ impl Pool {
             left: AtomicBool::new(false),
             done: AtomicBool::new(false),
         });
+        let part = Part(self.work.clone(), iterations.into());
+        let before = self.work.fetch_add(part.1, Ordering::AcqRel);
+        if before > 0 && before.saturating_add(part.1) > self.most_work {
+            return Err(Full);
+        }
         let working = Working(shared.clone());
         let job = move || {
             if !working.0.left.load(Ordering::Acquire) {
                 let _ = working.0.result.set(act()); // set once: here
             }
+            drop(part);
             drop(working);
         };
         self.jobs.try_send(Box::new(job)).map_err(|_| Full)?;
@@ -79,7 +106,8 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
     loop {
         let job = waiting.lock().unwrap_or_else(|e| e.into_inner()).recv();
         match job {
-            Ok(job) => job(),
+            // What it panics of is told by its `Working`; the thread is for the next one.
+            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
             Err(_) => return,
         }
     }
@@ -118,11 +146,11 @@ mod tests {
     async fn a_result_comes_back_and_what_nobody_waits_for_is_not_done() {
         let pool = Pool::new(1).unwrap();
         let (start, started) = sync_channel::<()>(1);
-        let first = pool.run(move || started.recv().is_ok()).unwrap();
+        let first = pool.run(1, move || started.recv().is_ok()).unwrap();
         let ran = Arc::new(AtomicBool::new(false));
         let mark = ran.clone();
-        drop(pool.run(move || mark.store(true, Ordering::Release)).unwrap());
-        let last = pool.run(|| 7).unwrap();
+        drop(pool.run(1, move || mark.store(true, Ordering::Release)).unwrap());
+        let last = pool.run(1, || 7).unwrap();
         start.send(()).unwrap();
         assert_eq!(first.await, Some(true));
         assert_eq!(last.await, Some(7));
@@ -133,16 +161,34 @@ mod tests {
     async fn too_much_is_refused_at_once_and_a_job_that_panics_leaves_nobody_waiting() {
         let pool = Pool::new(1).unwrap();
         let (start, started) = sync_channel::<()>(1);
-        let first = pool.run(move || started.recv().is_ok()).unwrap();
+        let first = pool.run(1, move || started.recv().is_ok()).unwrap();
         let mut waiting = Vec::new();
-        while let Ok(one) = pool.run(|| ()) {
+        while let Ok(one) = pool.run(1, || ()) {
             waiting.push(one);
         }
         assert!(waiting.len() <= MOST_WAITING + 1);
         start.send(()).unwrap();
         assert_eq!(first.await, Some(true));
         assert_eq!(waiting.pop().unwrap().await, Some(()));
-        let dead: Waiting<()> = pool.run(|| panic!("expected by the test")).unwrap();
+        let dead: Waiting<()> = pool.run(1, || panic!("expected by the test")).unwrap();
         assert_eq!(dead.await, None);
+        assert_eq!(pool.run(1, || 7).unwrap().await, Some(7));
+    }
+    #[tokio::test]
+    async fn work_that_takes_too_long_is_refused_though_few_wait() {
+        let pool = Pool::new(1).unwrap();
+        let (start, started) = sync_channel::<()>(1);
+        let first = pool.run(u32::MAX, move || started.recv().is_ok()).unwrap(); // alone it may be as much as it is
+        assert!(pool.run(1, || ()).is_err());
+        start.send(()).unwrap();
+        assert_eq!(first.await, Some(true));
+        let (start, started) = sync_channel::<()>(1);
+        let first = pool.run(1, move || started.recv().is_ok()).unwrap();
+        let most = MOST_WORK as u32 - 1;
+        assert!(pool.run(most + 1, || ()).is_err());
+        let second = pool.run(most, || ()).unwrap();
+        assert!(pool.run(1, || ()).is_err());
+        start.send(()).unwrap();
+        assert_eq!((first.await, second.await), (Some(true), Some(())));
     }
 }

@@ -215,7 +215,10 @@ impl Again {
             Ok(Step::Done(mut principal)) => {
                 self.exchange = None;
                 let data = principal.data.take();
-                worker.with(|state| state.is_now(at, principal));
+                if !worker.with(|state| state.is_now(at, principal)) {
+                    let text = "authenticated again as another user: what the session has is the other's";
+                    return Err(End::Closed(Reason::NotAuthorized, text));
+                }
                 (Reason::Success, data)
             }
             Err(reason) => return Err(End::Closed(reason, "authentication on the connection failed")),

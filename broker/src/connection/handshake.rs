@@ -74,18 +74,19 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         .ok()?
         .inspect_err(|error| tracing::debug!(%peer, %error, "closed before a whole CONNECT came"))
         .ok()?;
-    permits.shake_hands();
     let frame = read.get(..len)?;
     let packet = match decode(Version::V5, frame) {
         Ok(Packet::Connect(connect)) => connect,
         Ok(_) => return None,
         Err(error) => {
+            permits.shake_hands();
             worker.with(|state| state.count_connect(len));
             refuse_malformed(stream, frame, error).await;
             return None;
         }
     };
     if permits.is_turned_away() {
+        permits.shake_hands();
         return turn_away(&worker, stream, &packet, peer, len).await;
     }
     let mut behind = read.get(len..).unwrap_or_default().to_vec();
@@ -95,6 +96,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         return None;
     };
     if !matches!(next, Next::Home(_)) {
+        permits.shake_hands();
         worker.with(|state| state.count_connect(len)); // once, wherever it came to first
     }
     match next {

@@ -79,7 +79,7 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// Its CONNECT is here: another may come that has sent none.
+    /// Its CONNECT is here and answered: another may come that has sent none.
     pub fn shake_hands(&mut self) {
         self.handshake = None;
     }

@@ -160,6 +160,32 @@ fn an_answer_that_does_not_come_in_time_ends_the_connection() {
 }
 
 #[test]
+fn who_waits_for_an_answer_still_counts_as_shaking_hands() {
+    let broker = TestBroker::start_with(
+        |config| {
+            config.limits.connect_timeout_s = 1;
+            config.limits.max_handshakes = 2;
+        },
+        Level::Received,
+        |_| Arc::new(Silent),
+    );
+    let start = std::time::Instant::now();
+    let _waiting = ["a", "b"].map(|id| {
+        let mut client = Client::open(&broker);
+        send(
+            &mut client,
+            &Packet::Connect(connect(id, Version::V311, Some("u"), None)),
+        );
+        client
+    });
+    let mut third = Client::open(&broker);
+    third.send_raw(b"\xC0\0"); // no beginning of anything: refused as soon as it is looked at
+    assert_eq!(third.receive(), Received::Closed);
+    assert!(start.elapsed() >= Duration::from_millis(900));
+    broker.stop();
+}
+
+#[test]
 fn files_are_read_again_and_a_faulty_one_leaves_what_was() {
     let users = users();
     let path = users.path().to_owned();

@@ -44,8 +44,8 @@ impl Exchange for Talk {
                 self.admin = data == Some(b"admin");
                 Ok(Step::Continue(Some(b"nonce".to_vec())))
             }
-            (true, Some(b"ecnon")) => Ok(Step::Done(Principal {
-                username: Some("proven".to_owned()),
+            (true, Some(word @ (b"ecnon" | b"other"))) => Ok(Step::Done(Principal {
+                username: Some(if word == b"ecnon" { "proven" } else { "another" }.to_owned()),
                 rules: Some(Arc::new(AdminOnly(self.admin))),
                 data: Some(b"welcome".to_vec()),
             })),
@@ -302,6 +302,12 @@ fn who_fails_to_authenticate_again_or_does_so_out_of_turn_is_turned_out() {
     for method in ["now", "later"] {
         let mut client = let_in(&broker, method);
         send_auth(&mut client, Reason::ReAuthenticate, method, b"who?");
+        assert_eq!(answer(&mut client), refused("DISCONNECT", Reason::NotAuthorized));
+        assert_eq!(answer(&mut client), None);
+        let mut client = let_in(&broker, method);
+        send_auth(&mut client, Reason::ReAuthenticate, method, b"admin");
+        answer(&mut client).unwrap();
+        send_auth(&mut client, Reason::ContinueAuthentication, method, b"other");
         assert_eq!(answer(&mut client), refused("DISCONNECT", Reason::NotAuthorized));
         assert_eq!(answer(&mut client), None);
     }

@@ -60,6 +60,11 @@ impl FileRules {
         Self::parse(path, &file::read(path)?)
     }
 
+    /// Whether its answers hang on user names.
+    pub fn names_users(&self) -> bool {
+        !self.users.is_empty() || self.patterns.iter().any(|line| line.on.names_user())
+    }
+
     /// Reads the text of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<FileFault>> {
         let mut faults = Faults::of(file);

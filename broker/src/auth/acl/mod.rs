@@ -88,6 +88,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether its answer hangs on a user name.
+    pub fn names_user(&self) -> bool {
+        self.on.names_user() || self.who.iter().any(|whom| matches!(whom, Whom::User(_)))
+    }
+
     fn concerns(&self, act: Act, who: Who<'_>) -> bool {
         let about = match act {
             Act::Read => self.subscribe,

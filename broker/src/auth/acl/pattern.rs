@@ -66,6 +66,11 @@ impl Pattern {
         })
     }
 
+    /// Whether the user name has a place in it.
+    pub fn names_user(&self) -> bool {
+        self.has_places && self.text.contains("%u")
+    }
+
     /// The filter for `who`.
     pub fn resolve(&self, who: Who<'_>) -> Resolved<'_> {
         if !self.has_places {

@@ -226,5 +226,13 @@ proptest! {
             Granted::Refused if acl.rules.is_empty() => prop_assert_eq!(read, 0),
             Granted::Refused | Granted::Checked => {}
         }
+        // One rule for everything leaves nothing to ask about.
+        let all = acl.rules.first().filter(|rule| {
+            rule.subscribe && rule.filter(anyone).is_some_and(|rule| covers(&rule, &filter))
+        });
+        if let Some(rule) = all {
+            let granted = if rule.allow { Granted::Whole } else { Granted::Refused };
+            prop_assert_eq!(acl.subscription(anyone, &filter), granted);
+        }
     }
 }
