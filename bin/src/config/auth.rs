@@ -99,10 +99,19 @@ fn whom(text: &str) -> Option<Whom> {
     }
 }
 
-/// One `[[acl]]`; none when it is faulty.
-fn read_rule(section: &Section<'_>) -> Option<Rule> {
+/// Whom one `[[acl]]` is about; none when that is faulty. Nobody is not everyone: a name that a script left empty must not
+/// open anything.
+fn read_who(section: &Section<'_>) -> Option<Vec<Whom>> {
+    if !section.has("who") {
+        return Some(Vec::new());
+    }
     let names = section.text_or_list("who");
-    let who = names.iter().filter(|name| !name.is_empty()).map(|name| {
+    if names.is_empty() {
+        let text = format!("`{}` is empty", section.name("who"));
+        section.fault("who", text, format!("say {WHO}"));
+        return None;
+    }
+    let who = names.iter().map(|name| {
         let known = whom(name);
         if known.is_none() {
             section.fault(
@@ -113,7 +122,12 @@ fn read_rule(section: &Section<'_>) -> Option<Rule> {
         }
         known
     });
-    let who: Option<Vec<Whom>> = who.collect();
+    who.collect()
+}
+
+/// One `[[acl]]`; none when it is faulty.
+fn read_rule(section: &Section<'_>) -> Option<Rule> {
+    let who = read_who(section);
     let may = section.parsed_list(
         "may",
         "a list of \"publish\" and \"subscribe\", at least one",
@@ -176,5 +190,21 @@ pub fn add_file_faults(config: &Config, given: &Table, faults: &Faults) {
         check("acl_file", &files.acl_file, &|path| {
             FileRules::load(path).err().unwrap_or_default()
         });
+    }
+}
+
+/// What is fit and yet hardly meant: rules on users where a user name proves nothing.
+pub fn add_notices(config: &Config, with_files: bool, notices: &mut Vec<String>) {
+    for listener in &config.listeners {
+        let acl_file = listener.files.acl_file.as_ref().filter(|_| with_files);
+        let names_users = |path: &PathBuf| FileRules::load(path).is_ok_and(|rules| rules.names_users());
+        if listener.files.password_file.is_none()
+            && (config.acl.iter().any(Rule::names_user) || acl_file.is_some_and(names_users))
+        {
+            notices.push(format!(
+                "listener {}: rules on users hold for whoever says so, since there is no password_file to prove a user name",
+                listener.name
+            ));
+        }
     }
 }

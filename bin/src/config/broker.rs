@@ -45,7 +45,8 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
     let auth = auth::read(root);
     let spool = read_spool(root);
     let folder = data_dir.join("spool");
-    let limits = limits::read(root);
+    let session = root.section("session");
+    let limits = limits::read(root, &session);
     let config = Config {
         node_id: id,
         workers,
@@ -56,7 +57,7 @@ pub fn read(root: &Section<'_>, notices: &mut Vec<String>) -> (Config, PathBuf, 
         bus: read_bus(root),
         sys_interval_s: root.section("sys").integer("interval_s", 0..=86_400),
         told: ToldConfig {
-            response_information: root.section("session").optional_text("response_information"),
+            response_information: session.optional_text("response_information"),
             server_reference: node.optional_text("server_reference"),
         },
         full: FullConfig {

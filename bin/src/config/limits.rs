@@ -15,10 +15,9 @@ const SHARED_STRATEGIES: &[(&str, SharedStrategy)] = &[
     ("sticky", SharedStrategy::Sticky),
 ];
 
-/// The bounds for all; what is about sessions stands in `[session]`.
-pub fn read(root: &Section<'_>) -> Limits {
+/// The bounds for all; what is about sessions stands in `[session]`, which is read elsewhere too.
+pub fn read(root: &Section<'_>, session: &Section<'_>) -> Limits {
     let limits = root.section("limits");
-    let session = root.section("session");
     Limits {
         max_connections: limits.integer("max_connections", 1..=ANY),
         max_connect_rate_per_address: limits.integer("max_connect_rate_per_address", 0..=ANY),

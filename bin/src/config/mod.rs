@@ -120,6 +120,7 @@ fn read_text(
     if with_files {
         auth::add_file_faults(&settings.broker, &given, &faults);
     }
+    auth::add_notices(&settings.broker, with_files, &mut settings.notices);
     if let Some(sink) = &settings.kafka {
         kafka::add_faults(sink, &given, &faults);
         settings.notices.extend(

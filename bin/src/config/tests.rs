@@ -192,6 +192,11 @@ on = "#"
         ("[[acl]]\non = \"{device}/b\"", 2),
         ("[[acl]]\nwho = \"admin\"\non = \"#\"", 2),
         ("[[acl]]\nwho = \"user:\"\non = \"#\"", 2),
+        ("[[acl]]\nwho = \"\"\non = \"#\"", 2),
+        ("[[acl]]\nwho = []\non = \"#\"", 2),
+        ("[[acl]]\nwho = [\"\"]\non = \"#\"", 2),
+        ("[[acl]]\nwho = [\"user:a\", \"\"]\non = \"#\"", 2),
+        ("[[acl]]\nwho = 5\non = \"#\"", 2),
         ("[[acl]]\non = \"#\"\nmay = []", 3),
         ("[[acl]]\non = \"#\"\nmay = [\"read\"]", 3),
         ("[[acl]]\non = \"#\"\nallow = \"yes\"", 3),
@@ -199,6 +204,25 @@ on = "#"
     ] {
         let places: Vec<_> = faults(wrong).into_iter().map(|fault| fault.0).collect();
         assert_eq!(places, [Place::Line(line)], "{wrong}");
+    }
+}
+
+#[test]
+fn rules_on_users_without_passwords_are_told() {
+    let listeners = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:1\"\npassword_file = \"x\"\n[[listener]]\nname = \"b\"\nbind = \"127.0.0.1:2\"\n";
+    for (rule, told) in [
+        ("who = \"user:a\"\non = \"#\"", true),
+        ("on = \"{username}/#\"", true),
+        ("who = \"client:a\"\non = \"{client_id}/#\"", false),
+    ] {
+        let text = format!("[auth]\nallow_anonymous = true\n[[acl]]\n{rule}\n{listeners}");
+        let notices = given(&text).unwrap().notices;
+        let about: Vec<_> = notices
+            .iter()
+            .filter(|one| one.contains("prove a user name"))
+            .collect();
+        assert_eq!(about.len(), usize::from(told), "{rule}: {notices:?}");
+        assert!(about.iter().all(|one| one.contains("listener b")));
     }
 }
 

@@ -226,7 +226,11 @@ pub const KEYS: &[Key] = &[
         "see the bounds in [limits], and let the service manager bound the whole (MemoryMax=)",
     ),
     carried(Global, "message_size_limit", "limits.max_packet_bytes"),
-    carried(Listener, "mount_point", "listener.mount_point"),
+    carried(
+        Listener,
+        "mount_point",
+        "`listener.mount_point`; must end with `/`",
+    ),
     left(Bridge, "notification_topic", BRIDGE, ""),
     left(Bridge, "notifications", BRIDGE, ""),
     left(Bridge, "notifications_local_only", BRIDGE, ""),

@@ -143,10 +143,7 @@ fn put(setting: Setting, within: Within, conf: &mut Conf) -> Within {
         conf.unknown.push(setting);
         return within;
     };
-    let per_listener = conf
-        .global
-        .iter()
-        .any(|setting| setting.key == "per_listener_settings" && setting.value == "true");
+    let per_listener = super::access::has_own_rules(conf);
     let to = match key.scope {
         Scope::Global => &mut conf.global,
         Scope::Security if !per_listener => &mut conf.global,

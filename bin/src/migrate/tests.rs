@@ -150,6 +150,10 @@ fn nothing_is_more_open_than_it_was() {
             "nobody may connect here",
         ),
         (
+            "per_listener_settings 1\nallow_anonymous true\nlistener 1884\n",
+            "nobody may connect here",
+        ),
+        (
             "per_listener_settings true\nlistener 1883\nallow_anonymous true\nplugin /x.so\n",
             "plugins can't be loaded",
         ),
@@ -196,6 +200,10 @@ fn each_listener_keeps_its_users_and_rules() {
     };
     let own = "per_listener_settings true\nlistener 1883\npassword_file a\nacl_file r\nlistener 1884\npassword_file b\nallow_anonymous true\nlistener 1885\nallow_anonymous true\n";
     assert_eq!(of_each(own), ["a r false", "b - true", "- - true"]);
+    let as_number = own.replace("settings true", "settings 1");
+    assert_eq!(of_each(&as_number), ["a r false", "b - true", "- - true"]);
+    let open = "per_listener_settings 1\nlistener 1883\nlistener_allow_anonymous true\nacl_file r\n";
+    assert_eq!(of_each(open), ["- r true"]);
     let shared = "password_file a\nacl_file r\nlistener 1883\nlistener 1884\nlistener_allow_anonymous true\n";
     assert_eq!(of_each(shared), ["a r false", "a r true"]);
     // No [auth] is left, and the rules hold all the same.
