@@ -80,8 +80,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         Ok(_) => return None,
         Err(error) => {
             permits.shake_hands();
-            worker.with(|state| state.count_connect(len));
-            refuse_malformed(stream, frame, error).await;
+            refuse_malformed(&worker, stream, frame, error).await;
             return None;
         }
     };
@@ -348,7 +347,8 @@ async fn refuse(mut stream: Transport, connack: Vec<u8>) {
 
 /// A CONNECT that can't be read: a 5.0 client is told why; a 3.x client only that its version is not known here, all
 /// else is a close [MQTT-3.1.2-1, MQTT-3.1.2-2; 3.1.1: MQTT-3.1.4-1].
-async fn refuse_malformed(stream: Transport, frame: &[u8], error: DecodeError) {
+async fn refuse_malformed(worker: &Worker, stream: Transport, frame: &[u8], error: DecodeError) {
+    worker.with(|state| state.count_connect(frame.len()));
     tracing::debug!(%error, "malformed CONNECT");
     let version = match (peek_version(frame), error.reason) {
         (_, Reason::UnsupportedProtocolVersion) => Version::V311,
