@@ -51,6 +51,17 @@ pub fn write(listener: &Listener, conf: &Conf, notes: &mut Vec<Note>) -> Block {
     write_transport(listener, &mut block, notes);
     if let Some(setting) = listener.get("mount_point") {
         block.bind("mount_point", &quoted(&setting.value), Some(&setting.origin));
+        if !setting.value.ends_with('/') {
+            let why = format!("mount_point {} ends within a level", setting.value);
+            leave(
+                &mut block,
+                Some(setting),
+                &why,
+                "end it with `/` and take the `#` away; its clients' topics change by that",
+                notes,
+            );
+            return block;
+        }
     }
     if let Some(setting) = listener.get("max_connections").filter(|_| active(conf).len() > 1)
         && setting.value.parse::<u32>().is_ok()

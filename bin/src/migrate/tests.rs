@@ -103,6 +103,19 @@ fn without_listeners_this_machine_alone_is_served() {
 }
 
 #[test]
+fn a_mount_point_within_a_level_leaves_its_listener_out() {
+    let migrated = of("listener 1884\nallow_anonymous true\nmount_point site1\n");
+    let told: Vec<String> = migrated.notes.iter().map(ToString::to_string).collect();
+    let why = "mount_point site1 ends within a level";
+    assert!(told.iter().any(|note| note.contains(why)), "{told:?}");
+    assert!(
+        migrated.toml.contains("#mount_point = \"site1\""),
+        "{}",
+        migrated.toml
+    );
+}
+
+#[test]
 fn listeners_bind_where_mosquittos_do() {
     let open = "allow_anonymous true\n";
     for (text, address) in [

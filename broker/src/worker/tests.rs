@@ -169,10 +169,6 @@ impl Bench {
         out
     }
 
-    fn kicked(&mut self, at: SessionRef) -> Option<Reason> {
-        self.state.slot(at).unwrap().link.as_ref().unwrap().kick.get()
-    }
-
     fn told(&mut self) -> Vec<StoreEvent> {
         self.state.send_last_events();
         std::mem::take(&mut *self.told.0.lock().unwrap())
