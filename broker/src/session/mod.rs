@@ -198,15 +198,13 @@ impl Session {
         self.client_receive_maximum.min(self.limits.max_inflight_messages)
     }
 
-    /// The publish of `ticket` is decided. `Err`, which the log's reader says of what it keeps apart for good, is told to a
-    /// 5.0 client. A 3.x client has no way to hear it and gets its acknowledgement: closed, it would send the
-    /// same again for ever [3.1.1: MQTT-3.3.5-2].
+    /// The publish of `ticket` is decided: acknowledged, or refused for the reason in `Err`, which leaves its id free.
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) {
-        let result = if self.is_told_refusals() { result } else { Ok(()) };
         self.inbound.settle(ticket, result);
     }
 
-    /// Whether its client can be told that a publish was refused.
+    /// Whether its client can be told that a publish was refused. A 3.x client has no way to hear it and gets its
+    /// acknowledgement: closed, it would send the same again for ever [3.1.1: MQTT-3.3.5-2].
     pub fn is_told_refusals(&self) -> bool {
         self.version == Version::V5
     }
@@ -268,21 +266,22 @@ impl Session {
     /// Called between two connections. Returns those of groups, for other members.
     pub fn forget_messages(&mut self, may: impl Fn(&str) -> bool) -> Vec<(Share, Arc<Message>)> {
         let mut of_groups = Vec::new();
-        for queued in self.outbound.take_out(|message| !may(&message.topic)) {
-            match queued.share {
-                Some(share) if queued.qos > QoS::AtMostOnce => of_groups.push((share, queued.message)),
-                share => self.tell_done(share.as_ref(), queued.message.origin, None),
-            }
-        }
         let sent = match &mut self.inflight {
             Some(inflight) => inflight.take_out(|message| !may(&message.topic)),
             None => Vec::new(),
         };
         for sent in sent {
             let (queued, packet_id) = (sent.message, sent.packet_id);
-            self.tell_done(queued.share.as_ref(), queued.message.origin, Some(packet_id));
-            if let (Some(share), QoS::AtLeastOnce) = (queued.share, queued.qos) {
-                of_groups.push((share, queued.message));
+            match (queued.share, queued.qos) {
+                // For the store this session has it until the next member says that it was sent it.
+                (Some(share), QoS::AtLeastOnce) => of_groups.push((share, queued.message)),
+                (share, _) => self.tell_done(share.as_ref(), queued.message.origin, Some(packet_id)),
+            }
+        }
+        for queued in self.outbound.take_out(|message| !may(&message.topic)) {
+            match queued.share {
+                Some(share) if queued.qos > QoS::AtMostOnce => of_groups.push((share, queued.message)),
+                share => self.tell_done(share.as_ref(), queued.message.origin, None),
             }
         }
         of_groups

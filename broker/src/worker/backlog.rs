@@ -136,6 +136,21 @@ impl State {
             self.append_record(&record, answer);
             return;
         }
+        self.push_record(client_id, &record, answer);
+    }
+
+    /// The same at the end of the turn: for what comes up while a publish is being accepted, whose chunk must not leave
+    /// before its acknowledgement is owed.
+    pub(super) fn write_later(&mut self, client_id: &Arc<str>, change: Change<'_>) {
+        let record = Record::Session(SessionRecord {
+            client_id,
+            at_ms: self.wall_ms,
+            change,
+        });
+        self.push_record(client_id, &record, None);
+    }
+
+    fn push_record(&mut self, client_id: &Arc<str>, record: &Record<'_>, answer: Option<Answer>) {
         let mut bytes = Vec::with_capacity(record.encoded_len());
         record.write(&mut bytes);
         let bytes = bytes.into();

@@ -270,7 +270,7 @@ impl State {
         let (client_id, stored) = (slot.session.client_id_shared(), slot.stored);
         tracing::info!(%client_id, filter, "leaves a group: the rules deny something that the group takes");
         if stored {
-            self.write_down(&client_id, Change::Unsubscribe { filter, generation }, None);
+            self.write_later(&client_id, Change::Unsubscribe { filter, generation });
         }
         true
     }

@@ -364,8 +364,9 @@ impl State {
             }
             (Debt::Refusal(ticket, reason), _) => (ticket, Err(reason)),
             (Debt::Publish(ticket), Ok(())) => (ticket, Ok(())),
+            (Debt::Publish(ticket), Err(_)) if !slot.session.is_told_refusals() => (ticket, Ok(())),
             (Debt::Publish(ticket), Err(reason)) => {
-                if slot.stored && slot.session.is_told_refusals() && self.free_refused(at, ticket, reason) {
+                if slot.stored && self.free_refused(at, ticket, reason) {
                     return;
                 }
                 (ticket, Err(reason))

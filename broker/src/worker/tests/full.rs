@@ -93,3 +93,22 @@ fn a_bus_that_is_full_for_a_moment_holds_and_a_log_that_is_full_rejects() {
     let session = bench.session("five").unwrap();
     assert!(session.pending_acks() > 0, "it is refused, in its order");
 }
+
+#[test]
+fn what_comes_up_while_a_publish_is_accepted_sends_no_chunk() {
+    let mut bench = Bench::new(|config| config.bus.chunk_bytes = 4 * 1024);
+    let client_id: Arc<str> = "kept".into();
+    let leaves = || Change::Unsubscribe {
+        filter: "$share/g/#",
+        generation: 1,
+    };
+    bench.state.write_down(&client_id, Change::Reset, None);
+    let before = bench.state.open.len();
+    for _ in 0..1_000 {
+        bench.state.write_later(&client_id, leaves()); // more than a chunk holds
+    }
+    assert_eq!(bench.state.open.len(), before);
+    assert_eq!(bench.state.sender.next_number(), 0, "none was sent");
+    bench.state.write_backlog();
+    assert!(bench.state.sender.next_number() > 0, "and now they are");
+}
