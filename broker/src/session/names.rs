@@ -9,12 +9,11 @@ use ahash::RandomState;
 
 use super::Session;
 use super::event::Violation;
+use crate::codec::topic::{SHARE, split_share};
 use crate::codec::{Properties, PropertiesBuf, Property, Publish, Reason};
 
 /// Longest topic and filter [MQTT-4.7.3-3].
 const MOST_TOPIC_BYTES: usize = u16::MAX as usize;
-
-const SHARED: &str = "$share/";
 
 /// The names of one connection. They end with it.
 #[derive(Debug, Default)]
@@ -98,9 +97,8 @@ fn mounted<'a>(mount: Option<&str>, topic: &'a str) -> Cow<'a, str> {
     let Some(mount) = mount else {
         return Cow::Borrowed(topic);
     };
-    let shared = topic.strip_prefix(SHARED).and_then(|rest| rest.split_once('/'));
-    Cow::Owned(match shared {
-        Some((group, filter)) => format!("{SHARED}{group}/{mount}{filter}"),
+    Cow::Owned(match split_share(topic) {
+        Some((group, filter)) => format!("{SHARE}{group}/{mount}{filter}"),
         None => [mount, topic].concat(),
     })
 }

@@ -6,6 +6,7 @@ use super::inbound::Arrival;
 use super::inflight::{Awaited, Received};
 use super::later::Answer;
 use super::transmit::ack;
+use crate::codec::topic::SHARE;
 use crate::codec::{Ack, Packet, PacketId, Publish, QoS, Reason, Subscribe, Version};
 use crate::store::StoreEvent;
 
@@ -186,7 +187,7 @@ pub fn fingerprint(topic: &str, payload: &[u8]) -> u64 {
 }
 
 fn check_subscribe(subscribe: &Subscribe<'_>) -> Result<(), Violation> {
-    let wrong = |s: &crate::codec::Subscription<'_>| s.no_local && s.filter.starts_with("$share/");
+    let wrong = |s: &crate::codec::Subscription<'_>| s.no_local && s.filter.starts_with(SHARE);
     match subscribe.filters.iter().any(wrong) {
         true => Err(Violation::protocol(
             "No Local on a shared subscription [MQTT-3.8.3-4]",

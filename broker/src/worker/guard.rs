@@ -9,7 +9,7 @@ use crate::codec::topic::split_share;
 use crate::codec::{Publish, Reason, Version};
 use crate::hub::Share;
 use crate::record::Change;
-use crate::session::{Message, Violation, WillMessage};
+use crate::session::{Message, Session, Violation, WillMessage};
 
 /// An answer about a topic.
 type Known = Option<(Box<str>, bool)>;
@@ -63,6 +63,14 @@ fn recall(known: &mut Known, topic: &str, ask: impl FnOnce() -> bool) -> bool {
     }
 }
 
+/// Whom rules are asked about.
+fn who<'a>(session: &'a Session, username: &'a Option<Box<str>>) -> Who<'a> {
+    Who {
+        client_id: session.client_id(),
+        username: username.as_deref(),
+    }
+}
+
 /// The filter that rules are about.
 fn plain(filter: &str) -> &str {
     split_share(filter).map_or(filter, |(_, plain)| plain)
@@ -83,10 +91,7 @@ impl Slot {
             return true;
         };
         guard.refresh();
-        let who = Who {
-            client_id: self.session.client_id(),
-            username: self.username.as_deref(),
-        };
+        let who = who(&self.session, &self.username);
         recall(&mut guard.publish, topic, || guard.rules.may_publish(who, topic))
     }
 
@@ -96,10 +101,7 @@ impl Slot {
             return false;
         };
         guard.refresh();
-        let who = Who {
-            client_id: self.session.client_id(),
-            username: self.username.as_deref(),
-        };
+        let who = who(&self.session, &self.username);
         let whole = |filter| guard.rules.subscription(who, plain(filter)) == Granted::Whole;
         *guard
             .checked
@@ -114,10 +116,7 @@ impl Slot {
         let Some(guard) = &mut self.guard else {
             return true;
         };
-        let who = Who {
-            client_id: self.session.client_id(),
-            username: self.username.as_deref(),
-        };
+        let who = who(&self.session, &self.username);
         recall(&mut guard.read, topic, || guard.rules.may_read(who, topic))
     }
 
@@ -128,10 +127,7 @@ impl Slot {
             return true;
         };
         guard.refresh();
-        let who = Who {
-            client_id: self.session.client_id(),
-            username: self.username.as_deref(),
-        };
+        let who = who(&self.session, &self.username);
         let granted = guard.rules.subscription(who, plain(filter));
         if split_share(filter).is_some() {
             return granted == Granted::Whole;

@@ -1,16 +1,16 @@
 //! What is denied, and what becomes of it: publishes, subscriptions, single messages, wills.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_broker::auth::{DenyAction, FileAuth, Pattern, Rule};
+use forebay_broker::auth::{DenyAction, Pattern, Rule};
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason};
 use forebay_broker::codec::{Version, Will};
 use forebay_broker::config::Config;
 use forebay_broker::hub::SharedStrategy;
+use tempfile::NamedTempFile;
 
-use super::auth::{by_files, connect, file, join, send};
+use super::auth::{by_files, connect, file, join, reloadable};
 use super::support::{Client, Received, TestBroker};
 
 /// No message comes in this time: whoever would send one has answered behind it by then.
@@ -114,7 +114,7 @@ fn one_filter_is_refused_while_all_stays_allowed_but_for_what_may_not_be_read() 
             payload,
             properties: Properties::EMPTY,
         };
-        send(&mut publisher, &Packet::Publish(retained));
+        publisher.send(&Packet::Publish(retained));
     }
     publisher.ping();
     assert_eq!(publisher.receive(), Received::Pingresp);
@@ -197,17 +197,7 @@ fn a_will_goes_by_the_rules_of_its_own_listener() {
 fn rules_that_are_read_again_hold_at_once_for_who_is_connected() {
     let acl = file("topic readwrite #\n");
     let path = acl.path().to_owned();
-    let mut auth = None;
-    let broker = TestBroker::start_with(
-        |config| config.listeners[0].files.acl_file = Some(path.clone()),
-        Level::Received,
-        |config| {
-            let files = Arc::new(FileAuth::load(config, 1).unwrap());
-            auth = Some(files.clone());
-            files
-        },
-    );
-    let auth = auth.unwrap();
+    let (broker, auth) = reloadable(|config| config.listeners[0].files.acl_file = Some(path.clone()));
     let mut client = Client::connect(&broker, "c", Version::V5);
     client.subscribe("a/#", QoS::AtMostOnce, 1);
     assert_eq!(client.receive(), Received::Suback(1, vec![Reason::Success]));
@@ -243,19 +233,28 @@ fn rules_that_are_read_again_hold_at_once_for_who_is_connected() {
     broker.stop();
 }
 
-#[test]
-fn what_waits_for_a_session_goes_by_the_rules_of_who_comes_back() {
+/// The file lives as long as the broker.
+fn alice_reads_all_and_bob_what_is_open() -> (TestBroker, NamedTempFile) {
     let acl = file("user alice\ntopic #\nuser bob\ntopic read open/#\n");
     let broker = TestBroker::start_with(
         |config| config.listeners[0].files.acl_file = Some(acl.path().to_owned()),
         Level::Received,
         by_files,
     );
-    let come = |username| {
-        let mut connect = connect("kept", Version::V311, Some(username), None);
-        connect.clean_start = false;
-        join(&broker, &connect).expect("CONNACK").ok().unwrap()
-    };
+    (broker, acl)
+}
+
+/// Takes up the session `kept` as this user.
+fn come_kept(broker: &TestBroker, username: &str) -> Client {
+    let mut connect = connect("kept", Version::V311, Some(username), None);
+    connect.clean_start = false;
+    join(broker, &connect).expect("CONNACK").ok().unwrap()
+}
+
+#[test]
+fn what_waits_for_a_session_goes_by_the_rules_of_who_comes_back() {
+    let (broker, _acl) = alice_reads_all_and_bob_what_is_open();
+    let come = |username| come_kept(&broker, username);
     let mut alice = come("alice");
     alice.subscribe("#", QoS::AtLeastOnce, 1);
     assert_eq!(alice.receive(), Received::Suback(1, vec![Reason::GrantedQoS1]));
@@ -305,7 +304,7 @@ fn rules_are_about_the_whole_topic_whatever_stands_for_it() {
             payload: b"x",
             properties: alias.as_properties(),
         };
-        send(&mut client, &Packet::Publish(publish));
+        client.send(&Packet::Publish(publish));
         assert_eq!(client.receive(), Received::Puback(id, Reason::NotAuthorized));
     }
     for (id, filter, reason) in [
@@ -323,17 +322,8 @@ fn rules_are_about_the_whole_topic_whatever_stands_for_it() {
 
 #[test]
 fn what_came_by_a_subscription_that_is_gone_goes_by_the_rules_of_who_comes_back() {
-    let acl = file("user alice\ntopic #\nuser bob\ntopic read open/#\n");
-    let broker = TestBroker::start_with(
-        |config| config.listeners[0].files.acl_file = Some(acl.path().to_owned()),
-        Level::Received,
-        by_files,
-    );
-    let come = |username| {
-        let mut connect = connect("kept", Version::V311, Some(username), None);
-        connect.clean_start = false;
-        join(&broker, &connect).expect("CONNACK").ok().unwrap()
-    };
+    let (broker, _acl) = alice_reads_all_and_bob_what_is_open();
+    let come = |username| come_kept(&broker, username);
     let mut alice = come("alice");
     alice.subscribe("#", QoS::AtLeastOnce, 1);
     assert_eq!(alice.receive(), Received::Suback(1, vec![Reason::GrantedQoS1]));
@@ -361,20 +351,10 @@ fn a_message_of_a_group_goes_to_a_member_that_may_read_it() {
     const LESS: &str = "user alice\ntopic #\nuser bob\ntopic read open/#\n";
     let acl = file(ALL);
     let path = acl.path().to_owned();
-    let mut auth = None;
-    let broker = TestBroker::start_with(
-        |config| {
-            config.listeners[0].files.acl_file = Some(path.clone());
-            config.limits.shared_strategy = SharedStrategy::RoundRobin;
-        },
-        Level::Received,
-        |config| {
-            let files = Arc::new(FileAuth::load(config, 1).unwrap());
-            auth = Some(files.clone());
-            files
-        },
-    );
-    let auth = auth.unwrap();
+    let (broker, auth) = reloadable(|config| {
+        config.listeners[0].files.acl_file = Some(path.clone());
+        config.limits.shared_strategy = SharedStrategy::RoundRobin;
+    });
     let come = |id, username, clean_start| {
         let mut connect = connect(id, Version::V311, Some(username), None);
         connect.clean_start = clean_start;

@@ -4,23 +4,14 @@ use std::time::Duration;
 
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{
-    self, Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
+    self, Connect, Packet, PacketId, PropertiesBuf, Property, Publish, QoS, Reason, Version,
 };
 
+use super::messages::plain_connect;
 use super::support::{Client, Received, TestBroker, small_log};
 
 fn connect(id: &str) -> Connect<'_> {
-    Connect {
-        version: Version::V5,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
+    plain_connect(id, Version::V5)
 }
 
 fn publish(client: &mut Client, topic: &str, alias: u16, payload: &[u8], packet_id: u16) {

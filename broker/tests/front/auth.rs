@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use forebay_broker::auth::{Answer, Authenticator, FileAuth, Origin, Verdict};
 use forebay_broker::classify::Level;
-use forebay_broker::codec::{self, Connect, Packet, Properties, Reason, Version};
+use forebay_broker::codec::{self, Connect, Packet, Reason, Version};
 use forebay_broker::config::Config;
 use tempfile::NamedTempFile;
 
+use super::messages::plain_connect;
 use super::support::{Client, Received, TestBroker};
 
 /// Made by mosquitto_passwd 2.0.11.
@@ -33,6 +34,17 @@ pub fn by_files(config: &Config) -> Arc<dyn Authenticator> {
     Arc::new(FileAuth::load(config, 1).unwrap())
 }
 
+/// A broker by the files of its configuration, and who reads them again.
+pub fn reloadable(change: impl FnOnce(&mut Config)) -> (TestBroker, Arc<FileAuth>) {
+    let mut auth = None;
+    let broker = TestBroker::start_with(change, Level::Received, |config| {
+        let files = Arc::new(FileAuth::load(config, 1).unwrap());
+        auth = Some(files.clone());
+        files
+    });
+    (broker, auth.unwrap())
+}
+
 pub fn connect<'a>(
     id: &'a str,
     version: Version,
@@ -40,30 +52,17 @@ pub fn connect<'a>(
     password: Option<&'a [u8]>,
 ) -> Connect<'a> {
     Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
         username,
         password,
-        properties: Properties::EMPTY,
+        ..plain_connect(id, version)
     }
-}
-
-/// Sends a packet in the version of `client`.
-pub fn send(client: &mut Client, packet: &Packet<'_>) {
-    let mut out = Vec::new();
-    codec::encode(client.version, packet, &mut out).unwrap();
-    client.send_raw(&out);
 }
 
 /// Sends a CONNECT and returns what CONNACK says; `None` when the broker closed instead.
 pub fn join(broker: &TestBroker, connect: &Connect<'_>) -> Option<Result<Client, Reason>> {
     let mut client = Client::open(broker);
     client.version = connect.version;
-    send(&mut client, &Packet::Connect(connect.clone()));
+    client.send(&Packet::Connect(connect.clone()));
     let frame = client.frame()?;
     let Ok(Packet::Connack(connack)) = codec::decode(connect.version, &frame) else {
         panic!("not a CONNACK: {frame:?}");
@@ -124,7 +123,7 @@ fn a_password_that_takes_long_to_check_holds_up_nobody_else() {
     let mut healthy = Client::connect(&broker, "healthy", Version::V311);
     let mut slow = Client::open(&broker);
     let connect = Packet::Connect(connect("slow", Version::V311, Some("alice"), Some(ALICES)));
-    send(&mut slow, &connect);
+    slow.send(&connect);
     let mut pings = 0;
     while slow.try_receive(Duration::from_millis(1)).is_none() {
         healthy.ping();
@@ -172,10 +171,7 @@ fn who_waits_for_an_answer_still_counts_as_shaking_hands() {
     let start = std::time::Instant::now();
     let _waiting = ["a", "b"].map(|id| {
         let mut client = Client::open(&broker);
-        send(
-            &mut client,
-            &Packet::Connect(connect(id, Version::V311, Some("u"), None)),
-        );
+        client.send(&Packet::Connect(connect(id, Version::V311, Some("u"), None)));
         client
     });
     let mut third = Client::open(&broker);
@@ -189,17 +185,7 @@ fn who_waits_for_an_answer_still_counts_as_shaking_hands() {
 fn files_are_read_again_and_a_faulty_one_leaves_what_was() {
     let users = users();
     let path = users.path().to_owned();
-    let mut auth = None;
-    let broker = TestBroker::start_with(
-        |config| config.listeners[0].files.password_file = Some(path.clone()),
-        Level::Received,
-        |config| {
-            let files = Arc::new(FileAuth::load(config, 1).unwrap());
-            auth = Some(files.clone());
-            files
-        },
-    );
-    let auth = auth.unwrap();
+    let (broker, auth) = reloadable(|config| config.listeners[0].files.password_file = Some(path.clone()));
     let may = |name, password| {
         let connect = connect("c", Version::V311, Some(name), Some(password));
         join(&broker, &connect).expect("CONNACK").is_ok()

@@ -12,7 +12,7 @@ use forebay_broker::codec::{
     self, Auth, Connect, Packet, Properties, PropertiesBuf, Property, QoS, Reason, Version,
 };
 
-use super::auth::{connect, send};
+use super::auth::connect;
 use super::support::{Client, Received, TestBroker};
 
 /// "hello", then the nonce backwards. Who says "admin" instead of "hello" may publish on `admin/...`.
@@ -148,19 +148,16 @@ fn send_connect(broker: &TestBroker, method: &str, data: Option<&[u8]>) -> Clien
     let properties = properties(method, data);
     let mut connect = connect("c", Version::V5, None, None);
     connect.properties = properties.as_properties();
-    send(&mut client, &Packet::Connect(connect));
+    client.send(&Packet::Connect(connect));
     client
 }
 
 fn send_auth(client: &mut Client, reason: Reason, method: &str, data: &[u8]) {
     let properties = properties(method, Some(data));
-    send(
-        client,
-        &Packet::Auth(Auth {
-            reason,
-            properties: properties.as_properties(),
-        }),
-    );
+    client.send(&Packet::Auth(Auth {
+        reason,
+        properties: properties.as_properties(),
+    }));
 }
 
 type Said = Option<(&'static str, Reason, Option<String>, Option<Vec<u8>>)>;

@@ -6,6 +6,7 @@ use forebay_broker::classify::Level;
 use forebay_broker::codec::{self, Connect, Packet, Properties, QoS, Reason, Version, Will};
 use forebay_broker::config::{Config, ListenerConfig};
 
+use super::messages::plain_connect;
 use super::support::{Client, Received, TestBroker};
 
 /// Listeners: all topics, `one/`, `two/`.
@@ -21,15 +22,8 @@ fn three(config: &mut Config) {
 
 fn connect(id: &str, version: Version, clean_start: bool) -> Connect<'_> {
     Connect {
-        version,
-        bridge: false,
         clean_start,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
+        ..plain_connect(id, version)
     }
 }
 

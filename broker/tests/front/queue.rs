@@ -2,11 +2,10 @@
 
 use forebay_broker::bus::Outcome;
 use forebay_broker::classify::Level;
-use forebay_broker::codec::{
-    self, Connect, Packet, Properties, PropertiesBuf, Property, QoS, Reason, Version,
-};
+use forebay_broker::codec::{self, Connect, Packet, PropertiesBuf, Property, QoS, Reason, Version};
 use forebay_broker::config::Config;
 
+use super::messages::plain_connect;
 use super::support::{Client, Received, TestBroker};
 
 fn twenty(config: &mut Config) {
@@ -14,17 +13,7 @@ fn twenty(config: &mut Config) {
 }
 
 fn connect(id: &str) -> Connect<'_> {
-    Connect {
-        version: Version::V5,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
+    plain_connect(id, Version::V5)
 }
 
 /// One of QoS 1 and 2, in turn.

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{Connect, Properties, QoS, Reason, Version};
 
+use super::messages::plain_connect;
 use super::support::{Client, Received, TestBroker};
 
 /// Reads until the connection is closed, or has answered a ping.
@@ -24,18 +25,12 @@ fn is_live(client: &mut Client) -> bool {
 
 fn kept(version: Version) -> Connect<'static> {
     Connect {
-        version,
-        bridge: false,
         clean_start: false,
-        keep_alive_s: 60,
-        client_id: "same",
-        will: None,
-        username: None,
-        password: None,
         properties: match version {
             Version::V5 => Properties::from_checked(&[0x11, 0, 0, 0, 60]), // Session Expiry Interval
             _ => Properties::EMPTY,
         },
+        ..plain_connect("same", version)
     }
 }
 

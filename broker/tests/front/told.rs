@@ -6,19 +6,13 @@ use forebay_broker::codec::{
     self, Connect, Packet, Properties, PropertiesBuf, Property, QoS, Reason, Subscribe, Version,
 };
 
+use super::messages::plain_connect;
 use super::support::{Client, TestBroker};
 
 fn connect<'a>(id: &'a str, properties: &'a PropertiesBuf) -> Connect<'a> {
     Connect {
-        version: Version::V5,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
         properties: properties.as_properties(),
+        ..plain_connect(id, Version::V5)
     }
 }
 

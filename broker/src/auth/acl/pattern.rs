@@ -115,7 +115,7 @@ impl Pattern {
 }
 
 fn check(text: &str, filter: &str) -> Result<(), NoPattern> {
-    if filter.starts_with("$share/") {
+    if filter.starts_with(topic::SHARE) {
         return Err(NoPattern(
             text.to_owned(),
             "a rule is about topics, whoever shares them: leave $share/GROUP/ out",
