@@ -54,10 +54,10 @@ impl Session {
     }
 
     fn publish<'a>(&mut self, publish: Publish<'a>) -> Result<Request<'a>, Violation> {
-        self.check_publish(&publish)?;
+        let topic = self.check_publish(&publish)?;
         let fingerprint = match publish.qos {
             QoS::AtMostOnce => 0,
-            _ => fingerprint(self.topic_of(&publish)?, publish.payload),
+            _ => fingerprint(topic, publish.payload),
         };
         self.learn_alias(&publish);
         let ticket = match (publish.qos, publish.packet_id) {
@@ -80,8 +80,9 @@ impl Session {
         Ok(Request::Publish { ticket, publish })
     }
 
-    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Violation> {
-        self.topic_of(publish)?;
+    /// The whole topic of a PUBLISH that may be handled.
+    fn check_publish<'a>(&'a self, publish: &Publish<'a>) -> Result<&'a str, Violation> {
+        let topic = self.topic_of(publish)?;
         if publish.properties.subscription_ids().next().is_some() {
             return Err(Violation::protocol(
                 "a subscription identifier from a client [MQTT-3.3.4-6]",
@@ -93,7 +94,7 @@ impl Session {
                 "a topic beyond limits.max_topic_levels or limits.max_topic_bytes",
             ));
         }
-        Ok(())
+        Ok(topic)
     }
 
     /// An acknowledgement of the wrong kind breaks the flow of its QoS (sections 4.3.2 and 4.3.3); one for an id that waits
