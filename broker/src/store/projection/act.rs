@@ -3,6 +3,7 @@
 use super::Projection;
 use super::session::{Number, Queued, Saved};
 use crate::codec::QoS;
+use crate::hub::shared::is_group;
 use crate::record::Origin;
 use crate::store::event::StoreEvent;
 
@@ -121,19 +122,23 @@ impl Projection {
     }
 
     /// The session is gone, or was never kept. No other member of a group gets what was sent to one at QoS 2
-    /// [MQTT-4.8.2-5].
+    /// [MQTT-4.8.2-5]. Of a group that nobody keeps any more the last that did may have what is done with.
     fn act_for_unknown(&mut self, event: StoreEvent) {
-        if let StoreEvent::Claimed {
-            group,
-            origin,
-            qos: QoS::ExactlyOnce,
-            ..
-        } = event
-            && let Some(number) = self.find(&group)
-            && let Some(at) = self
-                .session(number)
-                .and_then(|group| group.position_of(origin, None))
-        {
+        let (group, origin) = match event {
+            StoreEvent::Claimed {
+                group,
+                origin,
+                qos: QoS::ExactlyOnce,
+                ..
+            } => (group, origin),
+            StoreEvent::Done { client, origin, .. } if is_group(&client) => (client, origin),
+            _ => return,
+        };
+        let waits = self.find(&group).and_then(|number| {
+            let at = self.session(number)?.position_of(origin, None)?;
+            Some((number, at))
+        });
+        if let Some((number, at)) = waits.or_else(|| self.holder(&(group, origin))) {
             self.take_out(number, at);
         }
     }

@@ -9,7 +9,6 @@ use crate::codec::topic::split_share;
 use crate::hub::SubscriptionIds;
 use crate::record::{Change, Open, SessionRecord};
 use crate::session::WillMessage;
-use crate::store::rows;
 
 impl Projection {
     pub(super) fn change(&mut self, record: &SessionRecord<'_>) {
@@ -140,8 +139,7 @@ impl Projection {
             .rev()
             .filter(|queued| queued.matched >= generation)
         {
-            let message = self.messages.get(queued.message);
-            let topic = message.and_then(|message| rows::topic(message.row.as_deref()?));
+            let topic = self.messages.topic(queued.message);
             if topic.is_some_and(|topic| session.matches_at(topic, queued.matched, who(number)).is_none()) {
                 wrong.push(queued.order);
             }

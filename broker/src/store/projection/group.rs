@@ -8,8 +8,8 @@ use super::session::{Number, Queued, Saved, Stored};
 use super::{Projection, who};
 use crate::codec::QoS;
 use crate::codec::topic::split_share;
-use crate::hub::shared::{group_name, is_group};
-use crate::hub::{Share, SubscriptionIds, SubscriptionOptions};
+use crate::hub::shared::{filter_of, group_name, is_group};
+use crate::hub::{SubscriptionIds, SubscriptionOptions};
 use crate::record::Origin;
 
 /// The subscription by which a group gets messages: each member has its own options.
@@ -35,10 +35,10 @@ impl Stored {
         is_group(&self.client_id)
     }
 
-    /// Whether it is a member of the group of this filter that wants more than QoS 0.
-    fn keeps(&self, filter: &str) -> bool {
-        self.held(filter)
-            .is_some_and(|held| held.options.qos > QoS::AtMostOnce)
+    /// Its options as a member of the group of this filter that wants more than QoS 0.
+    fn keeps(&self, filter: &str) -> Option<SubscriptionOptions> {
+        let held = self.held(filter).map(|held| held.options);
+        held.filter(|options| options.qos > QoS::AtMostOnce)
     }
 }
 
@@ -54,13 +54,13 @@ impl Projection {
         let Some(session) = self.sessions.get_mut(number as usize) else {
             return;
         };
-        let kept = session.keeps(filter);
+        let before = session.keeps(filter);
         session.hold(filter, options, generation);
-        let keeps = session.keeps(filter);
+        let keeps = session.keeps(filter).is_some();
         self.touched.subscriptions.push((number, filter.into()));
-        match (kept, keeps) {
-            (false, true) => self.one_more(filter, generation),
-            (true, false) => self.one_less(filter),
+        match before {
+            None if keeps => self.one_more(filter, generation),
+            Some(before) if !keeps => self.keeps_no_more(number, filter, before),
             _ => {}
         }
     }
@@ -70,12 +70,58 @@ impl Projection {
         let Some(session) = self.sessions.get_mut(number as usize) else {
             return;
         };
-        let kept = session.keeps(filter);
+        let before = session.keeps(filter);
         if session.let_go(filter) {
             self.touched.subscriptions.push((number, filter.into()));
         }
-        if kept {
-            self.one_less(filter);
+        if let Some(before) = before {
+            self.keeps_no_more(number, filter, before);
+        }
+    }
+
+    /// A member that kept a group, by its options `before`, does so no more. What waits for a group goes with the last of
+    /// them: that one may have it in its queue, and be about to send it.
+    fn keeps_no_more(&mut self, number: Number, filter: &str, before: SubscriptionOptions) {
+        let last = self
+            .find(&group_name(filter))
+            .and_then(|group| self.session(group));
+        if let Some(group) = last.filter(|group| group.keepers == 1) {
+            let (name, waits) = (group.client_id.clone(), group.queue.clone());
+            for queued in waits {
+                let key = (name.clone(), queued.origin);
+                let queued = self.for_member(queued, &name, Some(before), None);
+                if self.enqueue(number, queued) {
+                    self.claims.insert(key, Claim { number, hops: 0 });
+                }
+            }
+        }
+        self.one_less(filter);
+    }
+
+    /// What a message of a group's queue is in the queue of a member with these options.
+    fn for_member(
+        &self,
+        queued: Queued,
+        group: &Arc<str>,
+        options: Option<SubscriptionOptions>,
+        packet_id: Option<u16>,
+    ) -> Queued {
+        let message = self.messages.get(queued.message);
+        let (qos, retain) = message.map_or((queued.qos, queued.retain), |message| {
+            (message.qos, message.retain)
+        });
+        Queued {
+            qos: options.map_or(qos, |options| options.qos.min(qos)),
+            retain: retain && options.is_some_and(|options| options.retain_as_published),
+            ids: options
+                .and_then(|options| options.subscription_id)
+                .into_iter()
+                .collect(),
+            packet_id,
+            group: Some(group.clone()),
+            matched: 0,
+            saved: Saved::No,
+            ..queued
         }
     }
 
@@ -149,30 +195,10 @@ impl Projection {
         }
         let taken = self.session(from).and_then(|from| from.queue.get(at)).cloned();
         let Some(taken) = taken else { return };
-        let qos = self.messages.get(taken.message).map(|message| message.qos);
-        let qos = qos.unwrap_or(taken.qos);
-        let share = Share {
-            group: group.clone(),
-            owed: true,
-            hops,
-        };
-        let options = self
-            .session(number)
-            .and_then(|session| session.held(share.filter()));
+        let session = self.session(number);
+        let options = session.and_then(|session| session.held(filter_of(group)));
         let options = options.map(|held| held.options);
-        let queued = Queued {
-            qos: options.map_or(qos, |options| options.qos.min(qos)),
-            retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
-            ids: options
-                .and_then(|options| options.subscription_id)
-                .into_iter()
-                .collect(),
-            packet_id: Some(packet_id),
-            group: Some(group.clone()),
-            matched: 0,
-            saved: Saved::No,
-            ..taken
-        };
+        let queued = self.for_member(taken, group, options, Some(packet_id));
         let fits = self.enqueue(number, queued);
         self.take_out(from, at);
         if fits {
@@ -188,10 +214,14 @@ impl Projection {
     pub(super) fn give_back(&mut self, queued: Queued) {
         let group = queued.group.as_ref().filter(|_| queued.qos == QoS::AtLeastOnce);
         if let Some(number) = group.and_then(|group| self.find(group)) {
-            let qos = self.messages.get(queued.message).map(|message| message.qos);
             let message = queued.message;
+            let (qos, retain) = self
+                .messages
+                .get(message)
+                .map_or((queued.qos, queued.retain), |known| (known.qos, known.retain));
             let back = Queued {
-                qos: qos.unwrap_or(queued.qos),
+                qos,
+                retain,
                 ids: SubscriptionIds::new(),
                 packet_id: None,
                 group: None,

@@ -7,6 +7,7 @@ use ahash::RandomState;
 
 use crate::codec::QoS;
 use crate::record::Origin;
+use crate::store::rows;
 
 /// Number and bytes of a message as the file has it.
 pub type Row = (u64, Box<[u8]>);
@@ -16,6 +17,8 @@ pub type Row = (u64, Box<[u8]>);
 pub(crate) struct Shared {
     pub origin: Origin,
     pub qos: QoS,
+    /// RETAIN as it was published.
+    pub retain: bool,
     /// What it counts for in the bounds of queues.
     pub cost: usize,
     /// Queues and topics that refer to it.
@@ -33,6 +36,8 @@ pub(crate) struct Messages {
     fresh_bytes: usize,
     /// Those that are in the file and are needed no more.
     gone: Vec<u64>,
+    /// The topics of those whose rows were handed out last.
+    recent: HashMap<u64, Box<str>, RandomState>,
 }
 
 impl Messages {
@@ -46,6 +51,13 @@ impl Messages {
     /// One message.
     pub fn get(&self, number: u64) -> Option<&Shared> {
         self.all.get(&number)
+    }
+
+    /// The topic of a message that has come lately: the file has it before long, and it is not kept here besides.
+    pub fn topic(&self, number: u64) -> Option<&str> {
+        let row = self.all.get(&number)?.row.as_deref();
+        row.and_then(rows::topic)
+            .or_else(|| self.recent.get(&number).map(|topic| &**topic))
     }
 
     /// One more refers to it; what it costs.
@@ -99,9 +111,12 @@ impl Messages {
     /// Takes the rows that the file does not have, and the numbers of those that it need not have any more.
     pub fn take_changes(&mut self) -> (Vec<Row>, Vec<u64>) {
         self.fresh_bytes = 0;
+        self.recent.clear();
         let fresh = std::mem::take(&mut self.fresh);
         let rows = fresh.into_iter().filter_map(|number| {
             let row = self.all.get_mut(&number)?.row.take()?;
+            self.recent
+                .extend(rows::topic(&row).map(|topic| (number, topic.into())));
             Some((number, row))
         });
         (rows.collect(), std::mem::take(&mut self.gone))

@@ -69,6 +69,7 @@ impl Projection {
         let shared = Shared {
             origin: at.origin,
             qos: record.qos,
+            retain: record.retain,
             cost: rows::cost(record),
             references: 1,
             row: Some(rows::message(record, at.origin)),

@@ -111,6 +111,7 @@ impl Loading {
         let shared = Shared {
             origin: message.origin.ok_or(BadRow("messages"))?,
             qos: message.qos,
+            retain: message.retain,
             cost: message.cost(),
             references: 0,
             row: None,

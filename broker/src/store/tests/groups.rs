@@ -5,7 +5,7 @@ use super::tables::Tables;
 use crate::codec::QoS;
 use crate::record::{Change, Origin, Record};
 use crate::store::event::StoreEvent;
-use crate::store::kept::{KeptGroup, KeptSession};
+use crate::store::kept::{KeptGroup, KeptMessage, KeptSession, Restored};
 use crate::store::projection::{Bounds, Projection, Stored};
 use crate::store::rows;
 use crate::testing::pair::message;
@@ -107,6 +107,123 @@ fn what_was_sent_at_qos_2_is_nobody_elses_though_the_end_of_the_session_is_read_
     assert_eq!(left(qos, vec![None, Some(claimed("a", qos, 0))]), (0, 0));
     let sent_at_1 = Some(claimed("a", QoS::AtLeastOnce, 0));
     assert_eq!(left(qos, vec![None, sent_at_1]), (1, 0), "another is to get it");
+}
+
+/// The last member that keeps a group leaves it with a message waiting, then what is said. How many messages are left.
+fn left_by_the_last(qos: QoS, events: Vec<StoreEvent>) -> Restored {
+    let mut script = Script::new();
+    let mut projection = Projection::new(BOUNDS, 1);
+    let mut record = publish("p", "t", b"x", 100);
+    (record.qos, record.retain) = (qos, true);
+    let leave = Change::Unsubscribe {
+        filter: "$share/g/t",
+        generation: 101,
+    };
+    script.chunk(&[
+        session("a", Change::Open(open())),
+        session("b", Change::Open(open())),
+        session("b", subscribe("$share/g/t", qos, 3)),
+        session("a", subscribe("$share/g/t", qos, 3)),
+        session(
+            "b",
+            Change::Unsubscribe {
+                filter: "$share/g/t",
+                generation: 4,
+            },
+        ),
+        session("a", Change::Closed { expiry_s: 1 }),
+        Record::Publish(record),
+        session("a", leave),
+    ]);
+    script.apply(&mut projection);
+    for event in events {
+        projection.event(event, 0);
+    }
+    let mut tables = Tables::default();
+    tables.commit(projection.take_changes());
+    tables.load(BOUNDS, 2, 0).finish().0
+}
+
+#[test]
+fn what_waits_for_a_group_is_the_last_members_that_kept_it() {
+    let (qos, twice) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
+    let of = |client: &str, restored: &Restored| -> Vec<KeptMessage> {
+        let mut sessions = restored.sessions.iter();
+        sessions
+            .find(|session| *session.client_id == *client)
+            .unwrap()
+            .queue
+            .clone()
+    };
+    let restored = left_by_the_last(qos, vec![]);
+    assert!(restored.groups.is_empty());
+    assert!(of("b", &restored).is_empty(), "it was not the last");
+    let [waits] = &of("a", &restored)[..] else {
+        panic!("{restored:?}")
+    };
+    assert_eq!((waits.qos, waits.packet_id, waits.retain), (qos, None, true));
+    assert_eq!(waits.ids[..], [7]);
+    assert_eq!(waits.share.as_ref().map(|share| &*share.group), Some(GROUP));
+
+    let sent = left_by_the_last(qos, vec![claimed("a", qos, 0)]);
+    assert_eq!(
+        of("a", &sent)[0].packet_id,
+        Some(9),
+        "it is about to be acknowledged"
+    );
+    for events in [
+        vec![claimed("a", qos, 0), done("a", Some(9))],
+        // A member that is not kept had it, and is done with it.
+        vec![done(GROUP, None)],
+        vec![claimed("gone", twice, 0)],
+    ] {
+        let left = left_by_the_last(twice, events.clone());
+        assert!(of("a", &left).is_empty(), "{events:?}");
+    }
+}
+
+#[test]
+fn a_message_that_comes_back_to_a_group_is_retained_for_those_that_want_to_know() {
+    let mut script = Script::new();
+    let mut projection = Projection::new(BOUNDS, 1);
+    let qos = QoS::AtLeastOnce;
+    let plain = |client| {
+        let Change::Subscribe {
+            filter, mut options, ..
+        } = subscribe("$share/g/t", qos, 3)
+        else {
+            unreachable!()
+        };
+        options.retain_as_published = false;
+        let change = Change::Subscribe {
+            filter,
+            options,
+            generation: 3,
+            send_retained: false,
+        };
+        session(client, change)
+    };
+    let mut record = publish("p", "t", b"x", 100);
+    record.retain = true;
+    script.chunk(&[
+        session("z", Change::Open(open())),
+        session("a", Change::Open(open())),
+        session("b", Change::Open(open())),
+        plain("z"),
+        plain("a"),
+        session("b", subscribe("$share/g/t", qos, 3)),
+        Record::Publish(record),
+    ]);
+    script.apply(&mut projection);
+    projection.event(claimed("a", qos, 0), 0);
+    script.chunk(&[session("a", Change::Reset)]);
+    script.apply(&mut projection);
+    projection.event(claimed("b", qos, 1), 0);
+    let mut tables = Tables::default();
+    tables.commit(projection.take_changes());
+    let restored = tables.load(BOUNDS, 2, 0).finish().0;
+    let queues = restored.sessions.iter().flat_map(|session| &session.queue);
+    assert_eq!(queues.map(|kept| kept.retain).collect::<Vec<_>>(), [true]);
 }
 
 fn kept(client_id: String, filters: Vec<(String, QoS)>) -> KeptSession {

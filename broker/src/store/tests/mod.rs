@@ -11,6 +11,7 @@ mod file;
 mod groups;
 mod model;
 mod model_groups;
+mod races;
 mod random;
 mod retained;
 mod script;

@@ -207,6 +207,7 @@ impl Model {
                 generation,
                 send_retained,
             } => {
+                let before = session.held(filter);
                 match session.subscriptions.iter_mut().find(|held| held.0 == *filter) {
                     Some(held) => held.1 = *options,
                     None => {
@@ -216,14 +217,17 @@ impl Model {
                     }
                 }
                 if topic::split_share(filter).is_some() {
+                    self.inherit(record.client_id, filter, before);
                     self.look_at_groups(*generation);
                 } else if *send_retained {
                     self.send_retained(record.client_id, filter, *options);
                 }
             }
             Change::Unsubscribe { filter, generation } => {
+                let before = session.held(filter);
                 session.subscriptions.retain(|held| held.0 != *filter);
                 if topic::split_share(filter).is_some() {
+                    self.inherit(record.client_id, filter, before);
                     return self.look_at_groups(*generation);
                 }
                 let rest = session.clone();
@@ -298,11 +302,13 @@ impl Model {
 
     fn act(&mut self, event: &StoreEvent) {
         if let Some(filter) = event.client().strip_prefix('\0') {
-            let (StoreEvent::Done { origin, .. }, Some(group)) = (event, self.groups.get_mut(filter)) else {
+            let StoreEvent::Done { origin, .. } = event else {
                 return;
             };
-            if let Some(at) = first_of(&group.queue, *origin) {
-                group.queue.remove(at);
+            let queue = self.groups.get_mut(filter).map(|group| &mut group.queue);
+            let waits = queue.and_then(|queue| Some((first_of(queue, *origin)?, queue)));
+            if let Some((at, queue)) = waits {
+                queue.remove(at);
             } else if let Some((name, at)) = self.holder(filter, *origin) {
                 self.sessions.get_mut(&name).unwrap().queue.remove(at);
             }
@@ -320,9 +326,12 @@ impl Model {
             if self.sessions.contains_key(&**client) {
                 return self.claim(client, group, *origin, *packet_id, *hops);
             }
-            let group = self.groups.get_mut(&group[1..]);
-            if let Some(group) = group.filter(|_| *qos == QoS::ExactlyOnce) {
-                group.queue.retain(|queued| queued.origin != *origin);
+            if *qos == QoS::ExactlyOnce {
+                self.act(&StoreEvent::Done {
+                    client: group.clone(),
+                    origin: *origin,
+                    packet_id: None,
+                });
             }
             return;
         }
@@ -429,6 +438,11 @@ impl Model {
 }
 
 impl ModelSession {
+    fn held(&self, filter: &str) -> Option<SubscriptionOptions> {
+        let mut held = self.subscriptions.iter();
+        held.find(|held| held.0 == filter).map(|held| held.1)
+    }
+
     /// What was sent under that id, before what was not.
     fn find_done(&self, origin: Origin, packet_id: Option<u16>) -> Option<usize> {
         let sent = |queued: &ModelQueued| queued.origin == origin && queued.packet_id == packet_id;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::model::{Model, ModelQueued, ModelSession};
 use crate::codec::{QoS, topic};
+use crate::hub::SubscriptionOptions;
 use crate::record::{Origin, PublishRecord};
 
 #[derive(Debug, Clone)]
@@ -68,6 +69,26 @@ impl Model {
         }
     }
 
+    /// Where nobody keeps a group any more, what waits for it is for the last that did, as its options `before` say.
+    pub fn inherit(&mut self, client: &str, filter: &str, before: Option<SubscriptionOptions>) {
+        let kept = self.sessions.values().any(|session| session.keeps(filter));
+        let Some(options) = before.filter(|before| !kept && before.qos > QoS::AtMostOnce) else {
+            return;
+        };
+        let waits = self
+            .groups
+            .get_mut(filter)
+            .map(|group| std::mem::take(&mut group.queue));
+        let session = self.sessions.get_mut(client).unwrap();
+        for queued in waits.unwrap_or_default() {
+            if session.queue.len() < self.bounds.max_queued {
+                session
+                    .queue
+                    .push(queued.for_member(filter, Some(options), None, 0));
+            }
+        }
+    }
+
     pub fn reset(&mut self, client: &str) {
         let gone = self.sessions.remove(client).unwrap();
         self.look_at_groups(0);
@@ -84,6 +105,7 @@ impl Model {
             {
                 group.queue.push(ModelQueued {
                     qos: queued.full.0,
+                    retain: queued.full.1,
                     ids: Vec::new(),
                     packet_id: None,
                     group: None,
@@ -115,9 +137,7 @@ impl Model {
                 if queue[at].hops >= hops {
                     return;
                 }
-                let held = queue.remove(at);
-                let qos = held.full.0;
-                ModelQueued { qos, ..held }
+                queue.remove(at)
             }
             (None, None) => {
                 let session = self.sessions.get_mut(client).unwrap();
@@ -131,19 +151,34 @@ impl Model {
         let held = session.subscriptions.iter().find(|held| held.0 == filter);
         let options = held.map(|held| held.1);
         if session.queue.len() < self.bounds.max_queued {
-            session.queue.push(ModelQueued {
-                qos: options.map_or(taken.qos, |options| options.qos.min(taken.qos)),
-                retain: taken.retain && options.is_some_and(|options| options.retain_as_published),
-                ids: options
-                    .and_then(|options| options.subscription_id)
-                    .into_iter()
-                    .collect(),
-                packet_id: Some(packet_id),
-                group: Some(filter.to_owned()),
-                hops,
-                matched: 0,
-                ..taken
-            });
+            session
+                .queue
+                .push(taken.for_member(filter, options, Some(packet_id), hops));
+        }
+    }
+}
+
+impl ModelQueued {
+    fn for_member(
+        self,
+        filter: &str,
+        options: Option<SubscriptionOptions>,
+        packet_id: Option<u16>,
+        hops: u32,
+    ) -> Self {
+        let (qos, retain) = self.full;
+        Self {
+            qos: options.map_or(qos, |options| options.qos.min(qos)),
+            retain: retain && options.is_some_and(|options| options.retain_as_published),
+            ids: options
+                .and_then(|options| options.subscription_id)
+                .into_iter()
+                .collect(),
+            packet_id,
+            group: Some(filter.to_owned()),
+            hops,
+            matched: 0,
+            ..self
         }
     }
 }
