@@ -141,6 +141,9 @@ const MAX_SYSTEM: (usize, usize) = (10_000, 1 << 20);
 /// A subscription to be entered: filter, whose, how, and the load of its session if it is shared.
 pub type ToEnter<'a> = (&'a str, SubscriberId, SubscriptionOptions, Option<&'a Arc<Load>>);
 
+/// Members of a group that a message has been with, above which it is offered to no other because one is full.
+const MOST_OFFERS: u32 = 8;
+
 /// Topics that are looked at for one slice of retained messages.
 const LOOKS: usize = 512;
 
@@ -325,13 +328,23 @@ impl HubReader {
     /// Another member for a message of a group whose member is gone.
     pub fn member_of(&mut self, share: &Share) -> Option<Match> {
         let group = self.subscriptions.load().group(share.filter())?;
-        let mut found = group.choose(self.strategy)?;
-        let hops = share.hops.saturating_add(1);
-        // The store has it, or has it not, since it was published.
-        found.share = Some(Share {
-            hops,
-            ..share.clone()
-        });
-        Some(found)
+        group.choose(self.strategy).map(|found| share.hand_to(found))
+    }
+
+    /// A member that has room for a message of its group, other than those that had none; `None` too when the message has
+    /// been with so many that it is to stay where it is.
+    pub fn member_with_room(&mut self, share: &Share, may: impl Fn(SubscriberId) -> bool) -> Option<Match> {
+        if share.hops >= MOST_OFFERS {
+            return None;
+        }
+        let group = self.subscriptions.load().group(share.filter())?;
+        let found = group.choose_with_room(may);
+        found.map(|found| share.hand_to(found))
+    }
+
+    /// How many members a group has, by its whole filter.
+    pub fn members(&mut self, filter: &str) -> usize {
+        let group = self.subscriptions.load().group(filter);
+        group.map_or(0, |group| group.len())
     }
 }

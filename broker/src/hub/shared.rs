@@ -120,6 +120,15 @@ impl Share {
     pub fn filter(&self) -> &str {
         filter_of(&self.group)
     }
+
+    /// Another member gets the message. The store has it, or has it not, since it was published.
+    pub(super) fn hand_to(&self, mut member: Match) -> Match {
+        member.share = Some(Self {
+            hops: self.hops.saturating_add(1),
+            ..self.clone()
+        });
+        member
+    }
 }
 
 /// The name of the group of a filter `$share/...`.
@@ -191,9 +200,9 @@ fn find(members: &Members, who: SubscriberId) -> Result<usize, usize> {
 struct Best<'a>(Option<((Fitness, u32), &'a Member)>);
 
 impl<'a> Best<'a> {
-    /// Looks at some of `members`; at more of them while none is found that is at least `enough`.
+    /// Looks at some of `members`; at all of them while none is found that is at least `enough`.
     fn look_at(&mut self, members: impl Iterator<Item = &'a Member>, enough: Fitness) {
-        for (seen, member) in members.take(WALKED).enumerate() {
+        for (seen, member) in members.enumerate() {
             if seen >= COMPARED && self.is(enough) {
                 return;
             }
@@ -225,6 +234,10 @@ impl Group {
     fn member(&self, who: SubscriberId) -> Option<&Member> {
         let mut parts = [&self.here, &self.away, &self.idle].into_iter();
         parts.find_map(|members| members.get(find(members, who).ok()?))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.here.len() + self.away.len() + self.idle.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -275,10 +288,20 @@ impl Group {
     /// The member that gets the next message.
     pub(super) fn choose(&self, strategy: SharedStrategy) -> Option<Match> {
         let member = match strategy {
-            SharedStrategy::LeastInflight => self.least_busy(),
+            SharedStrategy::LeastInflight => self.least_busy(|_| true),
             SharedStrategy::RoundRobin => self.next_with_room(),
             SharedStrategy::Sticky => self.stuck(),
         }?;
+        Some(self.give_to(member))
+    }
+
+    /// A member that has room, of those that `may` get the message.
+    pub(super) fn choose_with_room(&self, may: impl Fn(SubscriberId) -> bool) -> Option<Match> {
+        let member = self.least_busy(may)?;
+        (member.rank().0 <= Fitness::Keeps).then(|| self.give_to(member))
+    }
+
+    fn give_to(&self, member: &Member) -> Match {
         member.load.waiting.fetch_add(1, Ordering::Relaxed);
         let mut found = member.options.as_match(member.who);
         found.share = Some(Share {
@@ -286,7 +309,7 @@ impl Group {
             owed: self.keepers > 0,
             hops: 0,
         });
-        Some(found)
+        found
     }
 
     /// All of `members`, beginning with another one each time.
@@ -296,14 +319,15 @@ impl Group {
         (first..len).chain(0..first).filter_map(|at| members.get(at))
     }
 
-    /// Of a large group some are compared. Those without a connection come where no other has room.
-    fn least_busy(&self) -> Option<&Member> {
+    /// Of a large group some are compared, of those that `may`. Those without a connection come where no other has room.
+    fn least_busy(&self, may: impl Fn(SubscriberId) -> bool) -> Option<&Member> {
+        let may = |member: &&Member| may(member.who);
         let mut best = Best::default();
-        best.look_at(self.round(&self.here), Fitness::Waits);
+        best.look_at(self.round(&self.here).take(WALKED).filter(may), Fitness::Waits);
         if !best.is(Fitness::Waits) {
-            best.look_at(self.round(&self.away), Fitness::Keeps);
+            best.look_at(self.round(&self.away).take(WALKED).filter(may), Fitness::Keeps);
         }
-        let any = || self.idle.front();
+        let any = || self.idle.front().filter(may);
         best.0.map(|(_, member)| member).or_else(any)
     }
 
@@ -311,7 +335,7 @@ impl Group {
         let mut round = self.round(&self.here).take(WALKED);
         round
             .find(|member| member.rank().0 <= Fitness::Waits)
-            .or_else(|| self.least_busy())
+            .or_else(|| self.least_busy(|_| true))
     }
 
     fn stuck(&self) -> Option<&Member> {
@@ -322,7 +346,7 @@ impl Group {
         if let Some(member) = known.filter(|member| member.rank().0 <= Fitness::Waits) {
             return Some(member);
         }
-        let member = self.least_busy()?;
+        let member = self.least_busy(|_| true)?;
         let id = if member.load.is_connected() {
             member.load.id
         } else {

@@ -172,6 +172,11 @@ impl Session {
         (self.limits.max_queued_messages as usize).saturating_sub(self.outbound.len())
     }
 
+    /// Whether this message would find room in the queue.
+    pub fn has_room_for(&self, message: &Message) -> bool {
+        self.outbound.has_room(message.cost(), &self.limits)
+    }
+
     /// Messages on their way to the client that are not acknowledged.
     pub fn inflight(&self) -> usize {
         self.inflight.as_ref().map_or(0, |inflight| inflight.len())

@@ -91,7 +91,7 @@ impl Teller {
         }
         for (mailbox, batch) in self.shared.mailboxes.iter().zip(&mut self.batches) {
             if !batch.is_empty() {
-                mailbox.put_deliveries(batch); // what finds no room is old in a moment
+                mailbox.put_deliveries(batch, &mut Vec::new()); // what finds no room is old in a moment
             }
         }
     }

@@ -21,6 +21,9 @@ pub(super) struct Guard {
     generation: u64,
     /// Whether each message is asked about: a subscription takes topics that may not be read. `None`: not known.
     checked: Option<bool>,
+    /// So it is whatever the subscriptions take: it was another's session before, and messages may be under way to it by
+    /// subscriptions that are gone.
+    wary: bool,
     publish: Known,
     read: Known,
     /// The log has a word on what this connection was denied.
@@ -28,11 +31,12 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn new(rules: Arc<dyn Rules>) -> Self {
+    pub fn new(rules: Arc<dyn Rules>, wary: bool) -> Self {
         Self {
             generation: rules.generation(),
             rules,
             checked: None,
+            wary,
             publish: None,
             read: None,
             told: false,
@@ -79,8 +83,16 @@ fn plain(filter: &str) -> &str {
 impl Slot {
     /// Its client is `principal`.
     pub fn become_principal(&mut self, principal: Principal) {
-        self.username = principal.username.map(Into::into);
-        self.guard = principal.rules.map(Guard::new).map(Box::new);
+        let username: Option<Box<str>> = principal.username.map(Into::into);
+        let was_anothers = self.is_known
+            && match (&self.guard, &principal.rules) {
+                (Some(guard), Some(rules)) => guard.wary || !Arc::ptr_eq(&guard.rules, rules),
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+        let wary = was_anothers || self.stored && self.username != username;
+        self.username = username;
+        self.guard = principal.rules.map(|rules| Box::new(Guard::new(rules, wary)));
         self.is_known = true;
         self.class = None;
     }
@@ -101,6 +113,9 @@ impl Slot {
             return false;
         };
         guard.refresh();
+        if guard.wary {
+            return true;
+        }
         let who = who(&self.session, &self.username);
         let whole = |filter| guard.rules.subscription(who, plain(filter)) == Granted::Whole;
         *guard
@@ -233,7 +248,8 @@ impl State {
     }
 
     /// A message of a group that this member of it may not get: it is a member no more, and the message goes to one that
-    /// may. Those here that may not either leave too, one after the other and not one within the other.
+    /// may. Those here that may not either leave too, one after the other and not one within the other. The last member
+    /// stays: what it may get has nobody else to go to.
     pub(super) fn pass_on(&mut self, at: SessionRef, message: &Arc<Message>, share: &Share) {
         self.metrics.dropped_denied.increment(1);
         self.leave_group(at, share);
@@ -247,22 +263,31 @@ impl State {
             if !is_here || !self.slot(next).is_some_and(may_not) {
                 return self.route(message, to);
             }
-            self.metrics.dropped_denied.increment(1);
+            if next != at {
+                self.metrics.dropped_denied.increment(1);
+            }
             if !self.leave_group(next, share) {
-                return;
+                break;
             }
         }
+        self.forget_of_group(share, message.origin);
     }
 
-    /// Ends the membership of session `at`; false when there is none.
+    /// Ends the membership of session `at`; false when there is none, or no other member.
     fn leave_group(&mut self, at: SessionRef, share: &Share) -> bool {
         let (who, filter) = (self.subscriber(at), share.filter());
+        let is_last = self.hub.members(filter) == 1;
+        let Some(slot) = self.slot(at) else { return false };
+        slot.note_load();
+        if is_last {
+            self.tell_denied(at, "a message of its group", filter);
+            return false;
+        }
         let Some(generation) = self.shared.hub.unsubscribe(filter, who) else {
             return false;
         };
         let Some(slot) = self.slot(at) else { return true };
         slot.session.forget_subscription(filter);
-        slot.note_load();
         let (client_id, stored) = (slot.session.client_id_shared(), slot.stored);
         tracing::info!(%client_id, filter, "leaves a group: the rules deny something that the group takes");
         if stored {

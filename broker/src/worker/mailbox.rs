@@ -74,10 +74,9 @@ impl Mailbox {
         self.slot.waker.wake();
     }
 
-    /// Hands over deliveries and empties `batch`. Returns how many found no room and are lost.
-    pub fn put_deliveries(&self, batch: &mut Vec<Delivery>) -> usize {
+    /// Hands over deliveries and empties `batch`; those that found no room go to `refused`.
+    pub fn put_deliveries(&self, batch: &mut Vec<Delivery>, refused: &mut Vec<Delivery>) {
         let mut mail = self.lock();
-        let mut lost = 0;
         for delivery in batch.drain(..) {
             // Deliveries of one message follow each other and share its bytes.
             let shared = mail
@@ -86,8 +85,7 @@ impl Mailbox {
                 .is_some_and(|last| Arc::ptr_eq(&last.message, &delivery.message));
             let bytes = if shared { 0 } else { delivery.message.cost() };
             if mail.deliveries.len() >= MAX_DELIVERIES || mail.bytes + bytes > MAX_BYTES {
-                lost += 1;
-                mail.note_lost(&delivery);
+                refused.push(delivery);
                 continue;
             }
             mail.bytes += bytes;
@@ -95,7 +93,11 @@ impl Mailbox {
         }
         drop(mail);
         self.slot.waker.wake();
-        lost
+    }
+
+    /// A delivery that was refused goes to nobody else.
+    pub fn note_lost(&self, delivery: &Delivery) {
+        self.lock().note_lost(delivery);
     }
 
     /// Lets the worker look at what changed outside its mailbox.

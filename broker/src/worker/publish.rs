@@ -254,6 +254,14 @@ impl State {
         if !slot.may_read(&message.topic) {
             return self.deny_delivery(at, message, to.share.as_ref());
         }
+        if let Some(share) = &to.share
+            && !slot.session.has_room_for(message)
+        {
+            slot.note_load();
+            if let Some(other) = self.hub.member_with_room(share, |who| who != to.who) {
+                return self.route(message, other);
+            }
+        }
         let delivered = slot.session.deliver(now_ms, message, to, retained);
         slot.session.take_events(&mut self.events);
         slot.note_load();
@@ -288,30 +296,51 @@ impl State {
             if let Some(slot) = self.slot(at) {
                 slot.session.lost(*origin, share.as_ref());
                 self.take_events(at);
-            } else if let Some(share) = share.as_ref().filter(|share| share.owed)
-                && self.shared.store.is_some()
-            {
-                self.events.push(StoreEvent::Done {
-                    client: share.group.clone(),
-                    origin: *origin,
-                    packet_id: None,
-                });
+            } else if let Some(share) = share {
+                self.forget_of_group(share, Some(*origin));
             }
         }
     }
 
-    /// Hands what was gathered for other workers to their mailboxes.
+    /// No member of a group is to get this message: the store need not keep it.
+    pub(super) fn forget_of_group(&mut self, share: &Share, origin: Option<Origin>) {
+        if let Some(origin) = origin.filter(|_| share.owed && self.shared.store.is_some()) {
+            self.events.push(StoreEvent::Done {
+                client: share.group.clone(),
+                origin,
+                packet_id: None,
+            });
+        }
+    }
+
+    /// Hands what was gathered for other workers to their mailboxes. What finds no room there is lost, but for messages of
+    /// groups that have a member with room elsewhere.
     pub(super) fn send_outbox(&mut self) {
-        for (worker, batch) in self.outbox.iter_mut().enumerate() {
-            if batch.is_empty() {
+        let (mut full, mut refused) = (Vec::new(), Vec::new());
+        while let Some(worker) = self.outbox.iter().position(|batch| !batch.is_empty()) {
+            let mailbox = self.shared.mailboxes.get(worker).cloned();
+            let (Some(mailbox), Some(batch)) = (mailbox, self.outbox.get_mut(worker)) else {
+                return;
+            };
+            mailbox.put_deliveries(batch, &mut refused);
+            if refused.is_empty() {
                 continue;
             }
-            if let Some(mailbox) = self.shared.mailboxes.get(worker) {
-                let lost = mailbox.put_deliveries(batch);
-                self.metrics.dropped_mailbox.increment(lost as u64);
-                self.counts.publishes_dropped.add(lost as u64);
+            full.push(worker as u16);
+            let mut lost = 0;
+            for Delivery { message, to } in refused.drain(..) {
+                let share = to.share.as_ref();
+                let may = |who: SubscriberId| !full.contains(&who.worker);
+                match share.and_then(|share| self.hub.member_with_room(share, may)) {
+                    Some(other) => self.route(&message, other),
+                    None => {
+                        mailbox.note_lost(&Delivery { message, to });
+                        lost += 1;
+                    }
+                }
             }
-            batch.clear();
+            self.metrics.dropped_mailbox.increment(lost);
+            self.counts.publishes_dropped.add(lost);
         }
     }
 

@@ -7,6 +7,7 @@
 )]
 
 mod full;
+mod groups;
 mod slowed;
 mod wills;
 
@@ -65,9 +66,14 @@ impl Bench {
     }
 
     fn with_routes(change: impl FnOnce(&mut Config), classify: Arc<dyn Classify>) -> Self {
+        Self::of_many(1, change, classify)
+    }
+
+    /// The first of so many workers.
+    fn of_many(workers: u16, change: impl FnOnce(&mut Config), classify: Arc<dyn Classify>) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        let reports = Reports::new(1);
+        let reports = Reports::new(usize::from(workers));
         let fatal = FatalFlag::default();
         let LogConfig::Memory { max_bytes } = config.log else {
             unreachable!()
@@ -75,14 +81,16 @@ impl Bench {
         let (writer, log) = memory::open(5, max_bytes);
         let reader = Box::new(log.reader());
         let (mut senders, bus) =
-            bus::start(&config.bus, 1, Box::new(writer), &reports, fatal.clone()).unwrap();
+            bus::start(&config.bus, workers, Box::new(writer), &reports, fatal.clone()).unwrap();
         let told = Arc::new(Told::default());
         let shared = Arc::new(Shared::new(Parts {
             hub: Hub::new(&config.limits, 1_000),
             config,
             classify,
             auth: Arc::new(ListenerRules),
-            mailboxes: [Arc::new(Mailbox::new(reports.slot(0).unwrap()))].into(),
+            mailboxes: (0..workers)
+                .map(|id| Arc::new(Mailbox::new(reports.slot(id).unwrap())))
+                .collect(),
             reports,
             fatal,
             epoch: 5,
@@ -143,6 +151,17 @@ impl Bench {
         version: Version,
         properties: Properties<'_>,
     ) -> SessionRef {
+        self.connect_under(Principal::default(), client_id, clean_start, version, properties)
+    }
+
+    fn connect_under(
+        &mut self,
+        principal: Principal,
+        client_id: &str,
+        clean_start: bool,
+        version: Version,
+        properties: Properties<'_>,
+    ) -> SessionRef {
         let connect = Connect {
             version,
             bridge: false,
@@ -154,7 +173,6 @@ impl Bench {
             password: None,
             properties,
         };
-        let principal = Principal::default();
         self.state.attach(&connect, client_id, principal, false, 0).at
     }
 
@@ -392,7 +410,10 @@ fn what_finds_no_room_in_a_mailbox_is_told_to_the_store() {
         hops: 0,
     });
     batch.push(delivery(&small, &to));
-    assert_eq!(mailbox.put_deliveries(&mut batch), 3);
+    let mut refused = Vec::new();
+    mailbox.put_deliveries(&mut batch, &mut refused);
+    assert_eq!(refused.len(), 3);
+    refused.iter().for_each(|delivery| mailbox.note_lost(delivery));
     bench.state.take_deliveries(&mailbox.take());
     let told = bench.told();
     let lost = |event: &&StoreEvent| matches!(event, StoreEvent::Done { origin, .. } if origin.number == 7);
