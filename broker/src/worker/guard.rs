@@ -169,11 +169,15 @@ impl Slot {
             .forget_messages(|topic| guard.rules.may_read(who, topic))
     }
 
-    /// What SUBACK says of a filter that is denied.
-    pub fn denied_reason(&self) -> Reason {
+    /// What SUBACK says of a filter that is denied: 0x80, "failure", in 3.x [3.1.1: MQTT-3.9.3-2]; in 5.0 0x80 is for
+    /// what it is not said why of.
+    pub fn denied_reason(&self, filter: &str) -> Reason {
+        let who = who(&self.session, &self.username);
+        let guard = self.guard.as_ref();
+        let by_name = guard.is_some_and(|guard| guard.rules.denies_by_name(who, plain(filter)));
         match self.session.version() {
-            Version::V5 => Reason::NotAuthorized,
-            Version::V31 | Version::V311 => Reason::UnspecifiedError, // 0x80, "failure" [3.1.1: MQTT-3.9.3-2]
+            Version::V5 if !by_name => Reason::NotAuthorized,
+            _ => Reason::UnspecifiedError,
         }
     }
 }
@@ -229,7 +233,7 @@ impl State {
             if disconnect {
                 slot.kick(Reason::NotAuthorized);
             }
-            slot.denied_reason()
+            slot.denied_reason(filter)
         })
     }
 

@@ -159,6 +159,12 @@ impl FileRules {
             false => Granted::Refused,
         }
     }
+
+    /// Whether a `deny` is about the filter `asked` and nothing else.
+    pub fn denies_by_name(&self, who: Who<'_>, asked: &str) -> bool {
+        self.lines(who)
+            .any(|(access, on)| matches!(on, Resolved::Filter(on) if access == Access::Deny && *on == *asked))
+    }
 }
 
 impl Line {

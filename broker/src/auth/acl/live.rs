@@ -57,6 +57,10 @@ impl Rules for Live {
     fn subscription(&self, who: Who<'_>, filter: &str) -> Granted {
         self.acl.load().subscription(who, filter)
     }
+
+    fn denies_by_name(&self, who: Who<'_>, filter: &str) -> bool {
+        self.acl.load().denies_by_name(who, filter)
+    }
 }
 
 /// Allowed is what one of them allows: for sessions of which it is not known by which listener they came.

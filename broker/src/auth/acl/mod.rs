@@ -49,6 +49,12 @@ pub trait Rules: Send + Sync + 'static {
     /// Whether `who` may subscribe to `filter`, which has no `$share` part. [`Granted::Whole`] only if
     /// [`may_read`](Rules::may_read) says yes to every topic that it takes.
     fn subscription(&self, who: Who<'_>, filter: &str) -> Granted;
+
+    /// Whether a denial names just this topic, to which `who` may not subscribe: then it is not said why.
+    fn denies_by_name(&self, who: Who<'_>, filter: &str) -> bool {
+        let _ = (who, filter);
+        false
+    }
 }
 
 /// Whom a rule is about.
@@ -164,6 +170,20 @@ impl Acl {
             None if self.rules.is_empty() => Granted::Whole,
             None => Granted::Refused,
         }
+    }
+
+    /// Whether a denial is about the one topic `asked`.
+    pub fn denies_by_name(&self, who: Who<'_>, asked: &str) -> bool {
+        if asked.contains(['+', '#']) {
+            return false;
+        }
+        let mut denials = self.rules.iter().filter(|rule| !rule.allow);
+        denials.any(|rule| {
+            rule.concerns(Act::Read, who) && rule.filter(who).is_some_and(|filter| *filter == *asked)
+        }) || self
+            .file
+            .as_ref()
+            .is_some_and(|file| file.denies_by_name(who, asked))
     }
 }
 
