@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
-
 use crate::auth::Authenticator;
 use crate::bus::{self, BusError, BusHandle, BusMonitor, BusSender, Reports};
 use crate::classify::Classify;
 use crate::config::{Bind, Config, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
-use crate::listener::{BindError, Bound, Listeners};
+use crate::listener::{BindError, Bound, Listeners, Places};
 use crate::spool::fs::RealFs;
 use crate::spool::{self, Log, LogError, LogReader, LogStatus, LogWriter, OpenError, memory};
 use crate::store::{self, KeptSession, Restored, StoreError, StoreHandle, StoreStatus};
@@ -61,7 +59,7 @@ pub struct Broker {
     addresses: Vec<(String, Bind)>,
     bound: Option<Bound>,
     listeners: Option<Listeners>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     workers: Vec<JoinHandle<()>>,
     bus: BusHandle,
     sys: Option<Sys>,
@@ -108,9 +106,7 @@ impl Broker {
                 "retained messages are above limits.max_retained_messages or max_retained_bytes"
             );
         }
-        let permits = Arc::new(Semaphore::new(
-            config.limits.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
+        let places = Places::new(config.limits.max_connections);
         let shared = Arc::new(Shared::new(Parts {
             config,
             classify,
@@ -133,7 +129,7 @@ impl Broker {
             addresses: bound.addresses(),
             bound: Some(bound),
             listeners: None,
-            permits,
+            places,
             shared,
             workers,
             bus,
@@ -149,7 +145,7 @@ impl Broker {
             if Arc::strong_count(&self.shared.delivered) == 1 {
                 self.shared.delivered.store(u64::MAX, Ordering::Release); // no sink will say so
             }
-            self.listeners = Some(bound.serve(self.shared.clone(), self.permits.clone())?);
+            self.listeners = Some(bound.serve(self.shared.clone(), self.places.clone())?);
         }
         Ok(())
     }

@@ -103,7 +103,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
             let joined = join(&worker, &packet, guest.client_id, guest.principal, listener)?;
             let intake = intake(&worker, behind, listener).may_authenticate(guest.again);
             let version = packet.version;
-            Some(Connection::new(worker, stream, joined, version, intake, permits))
+            let seat = permits.into_seat();
+            Some(Connection::new(worker, stream, joined, version, intake, seat))
         }
         Next::Home(home) => {
             let handed_over = Accepted {
@@ -160,7 +161,7 @@ async fn first_packet(
 ) -> io::Result<(Transport, usize)> {
     let config = &worker.shared.config;
     let max_bytes = config.limits_at(listener).max_packet_bytes;
-    let mut stream = stream.attach()?;
+    let mut stream = stream.attach();
     if let Some(TransportConfig::WebSocket(websocket)) = config.listeners.get(listener).map(|l| &l.transport)
         && !stream.is_websocket()
     {

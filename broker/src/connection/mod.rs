@@ -1,6 +1,7 @@
 //! The one place where a socket and a session meet: one task per connection, one loop that reads what is there, feeds
 //! every packet, writes once. An idle connection owns no buffer.
 
+mod ahead;
 mod exchange;
 mod handshake;
 mod intake;
@@ -17,9 +18,11 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub(crate) use ahead::read_ahead;
+
 use crate::codec::{Reason, Version};
-use crate::listener::Permits;
 use crate::listener::transport::{Detached, Transport, yield_to_others};
+use crate::listener::{Permits, Seat};
 use crate::metrics::Closed;
 use crate::session::{Detach, of_end, put_disconnect};
 use crate::worker::{Attached, SessionRef, Stage, Worker};
@@ -101,7 +104,7 @@ struct Connection {
     intake: Intake,
     out: Vec<u8>,
     written: usize,
-    permits: Option<Permits>,
+    seat: Option<Seat>,
 }
 
 impl Connection {
@@ -111,7 +114,7 @@ impl Connection {
         joined: Attached,
         version: Version,
         intake: Intake,
-        permits: Permits,
+        seat: Seat,
     ) -> Self {
         Self {
             worker,
@@ -125,7 +128,7 @@ impl Connection {
             intake,
             out: Vec::new(),
             written: 0,
-            permits: Some(permits),
+            seat: Some(seat),
         }
     }
 
@@ -303,11 +306,11 @@ impl Connection {
         let is_told = !last.is_empty() || reason.is_some() || stream.is_websocket();
         let left = stream.say_last(&last);
         last.drain(..last.len() - left);
-        let permits = self.permits.take();
+        let seat = self.seat.take();
         if is_told && !(self.eof && last.is_empty()) {
             tokio::task::spawn_local(async move {
                 stream.linger(last).await;
-                drop(permits);
+                drop(seat);
             });
         }
     }

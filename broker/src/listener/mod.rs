@@ -1,6 +1,8 @@
-//! The listeners: bind, accept, take a permit, deal the sockets out to the workers. Of what a socket brings only a
-//! PROXY header is read here: it says whose connection it is.
+//! The listeners: bind, accept, take a permit, deal the sockets out to the workers. Of what a socket brings a PROXY
+//! header is read here, which says whose connection it is, and a CONNECT that is there already, which says whose worker's.
 
+mod accept;
+mod places;
 mod proxy;
 mod rate;
 mod tcp;
@@ -10,23 +12,24 @@ pub(crate) mod upgrade;
 mod websocket;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, counter};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::config::{Bind, ListenerConfig};
-use crate::connection::Accepted;
+use crate::connection::{Accepted, read_ahead};
 use crate::worker::Shared;
+use accept::Accepting;
+pub(crate) use places::{Place, Places};
 use rate::Rates;
-use transport::Transport;
+use transport::Detached;
 use unix::SocketFile;
 
 /// Wait after an accept that failed for want of something that others must give back first.
@@ -70,9 +73,15 @@ pub(crate) struct Listeners {
 
 /// What a connection holds for as long as it stands.
 #[derive(Debug)]
+pub(crate) struct Seat {
+    _all: Place,
+    _own: Option<Place>,
+}
+
+/// What it holds on its way in.
+#[derive(Debug)]
 pub(crate) struct Permits {
-    _all: OwnedSemaphorePermit,
-    _own: Option<OwnedSemaphorePermit>,
+    seat: Seat,
     handshake: Option<OwnedSemaphorePermit>,
     /// It holds a place in front of the door only, to be told of another server.
     is_turned_away: bool,
@@ -82,6 +91,11 @@ impl Permits {
     /// Its CONNECT is here and answered: another may come that has sent none.
     pub fn shake_hands(&mut self) {
         self.handshake = None;
+    }
+
+    /// It is in.
+    pub fn into_seat(self) -> Seat {
+        self.seat
     }
 
     /// There are too many: its CONNECT is answered with where another server is.
@@ -122,8 +136,8 @@ impl Bound {
             .collect()
     }
 
-    /// Starts to accept; sockets go round the workers' mailboxes, at most as many at a time as there are `permits`.
-    pub fn serve(self, shared: Arc<Shared>, permits: Arc<Semaphore>) -> io::Result<Listeners> {
+    /// Starts to accept; sockets go round the workers' mailboxes, at most as many at a time as there are `places`.
+    pub fn serve(self, shared: Arc<Shared>, places: Arc<Places>) -> io::Result<Listeners> {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -132,8 +146,8 @@ impl Bound {
         let rates = Rates::new(shared.config.limits.max_connect_rate_per_address, Instant::now());
         let deal = Arc::new(Deal {
             shared,
-            permits,
-            in_front: Arc::new(Semaphore::new(IN_FRONT)),
+            places,
+            in_front: Places::new(IN_FRONT),
             next: AtomicU64::new(0),
             rates: Mutex::new(rates),
             accepted: counter!(crate::metrics::CONNECTIONS_ACCEPTED),
@@ -180,9 +194,9 @@ impl Listeners {
 /// What the accept loops share.
 struct Deal {
     shared: Arc<Shared>,
-    permits: Arc<Semaphore>,
-    /// Places of those that are told of another server.
-    in_front: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// Of those that are told of another server.
+    in_front: Arc<Places>,
     next: AtomicU64,
     rates: Mutex<Rates>,
     accepted: Counter,
@@ -194,8 +208,8 @@ struct Door {
     index: usize,
     config: ListenerConfig,
     deal: Arc<Deal>,
-    /// Permits of this listener alone, where it has a bound of its own.
-    own: Option<Arc<Semaphore>>,
+    /// Places of this listener alone, where it has a bound of its own.
+    own: Option<Arc<Places>>,
     /// Permits of those that have not sent a whole CONNECT.
     handshakes: Arc<Semaphore>,
     connect_timeout: Duration,
@@ -206,44 +220,12 @@ struct Door {
 
 /// One connection on its way in.
 struct Guest {
-    stream: Transport,
+    stream: Detached,
     peer: SocketAddr,
     permits: Permits,
     deadline: Instant,
     /// What came behind the PROXY header.
     read: Vec<u8>,
-}
-
-/// An accepting socket on the reactor.
-enum Accepting {
-    Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
-}
-
-impl Accepting {
-    fn new(socket: Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
-            Socket::Unix(socket, file) => Self::Unix(UnixListener::from_std(socket)?, file),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<(Transport, SocketAddr)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((Transport::Tcp(stream), peer))
-            }
-            Self::Unix(listener, _file) => {
-                let (stream, _) = listener.accept().await?;
-                // It has no address, and is on this machine.
-                Ok((
-                    Transport::Unix(stream),
-                    SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                ))
-            }
-        }
-    }
 }
 
 impl Door {
@@ -254,8 +236,7 @@ impl Door {
         let connect_timeout = Duration::from_secs(limits.connect_timeout_s.into());
         Self {
             index,
-            own: bounded
-                .then(|| Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)))),
+            own: bounded.then(|| Places::new(config.max_connections)),
             handshakes: Arc::new(Semaphore::new(handshakes)),
             connect_timeout,
             rates: Rates::new(config.max_connect_rate_per_address, Instant::now()),
@@ -303,18 +284,12 @@ impl Door {
     }
 
     /// Takes one socket that was accepted, unless there are too many.
-    fn take(&mut self, stream: Transport, peer: SocketAddr, handshake: OwnedSemaphorePermit) {
+    fn take(&mut self, stream: Detached, peer: SocketAddr, handshake: OwnedSemaphorePermit) {
         let Some(permits) = self.permits(handshake) else {
             self.deal.refused.increment(1);
             tracing::debug!(listener = self.config.name, %peer, "refused: max_connections are open");
             return;
         };
-        if let Transport::Tcp(stream) = &stream
-            && let Err(error) = tcp::tune(stream)
-        {
-            tracing::debug!(listener = self.config.name, %peer, %error, "gone before it was served");
-            return;
-        }
         let guest = Guest {
             stream,
             peer,
@@ -334,45 +309,49 @@ impl Door {
     }
 
     fn permits(&self, handshake: OwnedSemaphorePermit) -> Option<Permits> {
-        let own = self.own.clone().map(Semaphore::try_acquire_owned);
-        let all = self.deal.permits.clone().try_acquire_owned();
-        if let (Ok(own), Ok(all)) = (own.transpose(), all) {
+        let own = self.own.as_ref().map(Places::take);
+        if own.as_ref().is_none_or(Option::is_some)
+            && let Some(all) = self.deal.places.take()
+        {
             return Some(Permits {
-                _all: all,
-                _own: own,
+                seat: Seat {
+                    _all: all,
+                    _own: own.flatten(),
+                },
                 handshake: Some(handshake),
                 is_turned_away: false,
             });
         }
         self.deal.shared.config.told.server_reference.as_ref()?;
-        let place = self.deal.in_front.clone().try_acquire_owned().ok()?;
+        let place = self.deal.in_front.take()?;
         Some(Permits {
-            _all: place,
-            _own: None,
+            seat: Seat {
+                _all: place,
+                _own: None,
+            },
             handshake: Some(handshake),
             is_turned_away: true,
         })
     }
 
-    /// Hands one socket to the next worker, unless its address connects too often.
-    fn let_in(&mut self, guest: Guest) {
+    /// Hands one socket to the worker where it belongs as far as that can be seen, unless its address connects too often.
+    fn let_in(&mut self, mut guest: Guest) {
         let peer = guest.peer;
         if !self.rates.take(peer.ip(), Instant::now()) || !self.deal.lets_in(&guest) {
             self.deal.refused.increment(1);
             tracing::debug!(listener = self.config.name, %peer, "refused: more than max_connect_rate_per_address");
             return;
         }
-        let Ok(stream) = guest.stream.detach() else {
-            return; // gone
-        };
-        self.deal.out(Box::new(Accepted {
-            stream,
+        let home = read_ahead(&self.deal.shared, &guest.stream, self.index, &mut guest.read);
+        let accepted = Accepted {
+            stream: guest.stream,
             peer,
             listener: self.index,
             permits: guest.permits,
             read: guest.read,
             deadline: guest.deadline,
-        }));
+        };
+        self.deal.out(Box::new(accepted), home);
     }
 }
 
@@ -380,22 +359,28 @@ impl Door {
 async fn accept(
     socket: &Accepting,
     handshakes: Arc<Semaphore>,
-) -> io::Result<(Transport, SocketAddr, OwnedSemaphorePermit)> {
+) -> io::Result<(Detached, SocketAddr, OwnedSemaphorePermit)> {
     let handshake = handshakes.acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = socket.accept().await?;
     Ok((stream, peer, handshake))
 }
 
 /// Reads the PROXY header, which makes the address that it states the peer's. `None`: there was none in time.
-async fn announce(mut guest: Guest, listener: String, loopback_only: bool) -> Option<Guest> {
-    let peer = guest.peer;
-    let header = proxy::read_header(&mut guest.stream, &mut guest.read);
-    match timeout_at(guest.deadline.into(), header).await {
-        // Nobody else gets to say that it is on this machine.
-        Ok(Ok(Some(stated))) if !loopback_only || peer.ip().to_canonical().is_loopback() => {
-            guest.peer = stated;
-        }
-        Ok(Ok(_)) => {}
+async fn announce(guest: Guest, listener: String, loopback_only: bool) -> Option<Guest> {
+    let Guest {
+        stream,
+        peer,
+        permits,
+        deadline,
+        mut read,
+    } = guest;
+    let header = async {
+        let mut stream = stream.attach();
+        let stated = proxy::read_header(&mut stream, &mut read).await?;
+        Ok::<_, io::Error>((stated, stream.detach()?))
+    };
+    let (stated, stream) = match timeout_at(deadline.into(), header).await {
+        Ok(Ok(announced)) => announced,
         Ok(Err(error)) => {
             tracing::debug!(listener, %peer, %error, "closed: no PROXY header");
             return None;
@@ -404,8 +389,16 @@ async fn announce(mut guest: Guest, listener: String, loopback_only: bool) -> Op
             tracing::debug!(listener, %peer, "closed: no PROXY header within limits.connect_timeout_s");
             return None;
         }
-    }
-    Some(guest)
+    };
+    // Nobody else gets to say that it is on this machine.
+    let may_state = !loopback_only || peer.ip().to_canonical().is_loopback();
+    Some(Guest {
+        stream,
+        peer: stated.filter(|_| may_state).unwrap_or(peer),
+        permits,
+        deadline,
+        read,
+    })
 }
 
 /// Faults of one connection attempt, not of the listener.
@@ -419,18 +412,19 @@ fn is_the_peers(error: &io::Error) -> bool {
 impl Deal {
     /// Whether the address of `guest` has not connected too often over all listeners. Who comes by a unix socket has none.
     fn lets_in(&self, guest: &Guest) -> bool {
-        if matches!(guest.stream, Transport::Unix(_)) {
+        if matches!(guest.stream, Detached::Unix(_)) {
             return true;
         }
         let mut rates = self.rates.lock().unwrap_or_else(|e| e.into_inner());
         rates.take(guest.peer.ip(), Instant::now())
     }
 
-    /// Hands one socket to the next worker.
-    fn out(&self, accepted: Box<Accepted>) {
+    /// Hands one socket to the worker where it is at `home`, or to the next one.
+    fn out(&self, accepted: Box<Accepted>, home: Option<u16>) {
         self.accepted.increment(1);
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.shared.mailboxes.len().max(1) as u64;
-        if let Some(mailbox) = self.shared.mailboxes.get(turn as usize) {
+        let next = || self.next.fetch_add(1, Ordering::Relaxed) % self.shared.mailboxes.len().max(1) as u64;
+        let worker = home.map_or_else(|| next() as usize, usize::from);
+        if let Some(mailbox) = self.shared.mailboxes.get(worker) {
             mailbox.put_socket(accepted);
         }
     }

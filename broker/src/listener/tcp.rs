@@ -1,13 +1,14 @@
-//! TCP sockets: how they are bound and what is set on each that is accepted.
+//! TCP sockets: how they are bound, and what is set on each.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// Connections that may wait for accept: a fleet that comes back at once should not meet SYN drops.
-const BACKLOG: i32 = 4_096;
+/// Connections that may wait for accept: a fleet that comes back at once should not meet SYN drops. The system has the
+/// last word (net.core.somaxconn).
+pub(super) const BACKLOG: i32 = 65_535;
 
 /// Silence after which the system asks whether the peer still stands.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
@@ -24,15 +25,36 @@ pub(super) fn bind(address: SocketAddr, alone_on_port: bool) -> io::Result<std::
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Sets what every connection needs.
-pub(super) fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+/// Sets what every connection needs. Linux gives it on to each socket that is accepted.
+fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.set_tcp_user_timeout(Some(GIVE_UP_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn what_is_set_on_the_listener_holds_for_each_connection() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let listener = bind(address.parse().unwrap(), true).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let socket = SockRef::from(&accepted);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GIVE_UP_AFTER));
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What carries a connection's bytes, behind one type: TCP, a unix socket, or WebSocket over either. A plain socket
-//! costs nothing for the others being there: what they need is boxed.
+//! costs nothing for the others being there: what they need is boxed. One that has just come is on no reactor: most
+//! that CONNECT leads to needs none.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +22,8 @@ const LINGER_BYTES: u64 = 4 * 1024 * 1024;
 /// A connection's byte stream, on the reactor of the thread that uses it.
 #[derive(Debug)]
 pub(crate) enum Transport {
+    /// A socket on no reactor yet. What is written goes straight to it; who waits for it puts it on the thread's one.
+    Resting(Detached),
     Tcp(TcpStream),
     Unix(UnixStream),
     WebSocket(Box<WebSocket>),
@@ -37,16 +40,41 @@ pub(crate) enum Detached {
 }
 
 impl Detached {
-    /// Puts it on this thread's reactor.
-    pub fn attach(self) -> io::Result<Transport> {
+    /// For use by this thread. It takes a place on its reactor when that is needed.
+    pub fn attach(self) -> Transport {
+        match self {
+            Self::WebSocket(parts) => {
+                let (socket, framing) = *parts;
+                Transport::WebSocket(Box::new(WebSocket::new(socket.attach(), framing)))
+            }
+            socket => Transport::Resting(socket),
+        }
+    }
+
+    /// Puts a plain socket on this thread's reactor.
+    fn register(self) -> io::Result<Transport> {
         Ok(match self {
             Self::Tcp(stream) => Transport::Tcp(TcpStream::from_std(stream)?),
             Self::Unix(stream) => Transport::Unix(UnixStream::from_std(stream)?),
-            Self::WebSocket(parts) => {
-                let (socket, framing) = *parts;
-                Transport::WebSocket(Box::new(WebSocket::new(socket.attach()?, framing)))
-            }
+            other => other.attach(),
         })
+    }
+
+    /// Reads what is there of a plain socket.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).read(buffer),
+            Self::Unix(stream) => (&*stream).read(buffer),
+            Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Unix(stream) => (&*stream).write(bytes),
+            Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 }
 
@@ -59,6 +87,7 @@ impl Transport {
     /// Takes it off this thread's reactor.
     pub fn detach(self) -> io::Result<Detached> {
         Ok(match self {
+            Self::Resting(socket) => socket,
             Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Self::Unix(stream) => Detached::Unix(stream.into_std()?),
             Self::WebSocket(websocket) => {
@@ -69,19 +98,30 @@ impl Transport {
         })
     }
 
+    /// Sees to it that it is on this thread's reactor.
+    fn wake_up(&mut self) -> io::Result<()> {
+        if matches!(self, Self::Resting(_))
+            && let Self::Resting(socket) = std::mem::replace(self, Self::Closed)
+        {
+            *self = socket.register()?;
+        }
+        Ok(())
+    }
+
     /// Writes `last` as far as it is taken at once, and the transport's own good-bye behind it. `last` begins with what
     /// the latest write that was not done had been given. Returns how much of it is left to [`linger`](Self::linger): a
     /// socket that has just come to this thread takes nothing before its reactor has looked at it.
     pub fn say_last(&mut self, last: &[u8]) -> usize {
         // The peer may be gone: then there is nobody to tell.
         match self {
+            Self::Resting(socket) if !last.is_empty() => last.len() - socket.write_now(last).unwrap_or(0),
             Self::Tcp(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
             Self::Unix(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
             Self::WebSocket(websocket) => {
                 websocket.say_last(last);
                 0
             }
-            Self::Tcp(_) | Self::Unix(_) | Self::Closed => 0,
+            Self::Resting(_) | Self::Tcp(_) | Self::Unix(_) | Self::Closed => 0,
         }
     }
 
@@ -107,7 +147,10 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        this.wake_up()?;
+        match this {
+            Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::WebSocket(websocket) => websocket.poll_read(cx, buffer),
@@ -119,7 +162,22 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     /// After `Pending` the next call must begin with the same bytes.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        if let Self::Resting(socket) = this {
+            match socket.write_now(bytes) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) =>
+                {
+                    this.wake_up()?;
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+        match this {
+            Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::WebSocket(websocket) => websocket.poll_write(cx, bytes),
@@ -129,6 +187,7 @@ impl AsyncWrite for Transport {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Resting(_) => Poll::Ready(Ok(())),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::WebSocket(websocket) => websocket.poll_flush(cx),
@@ -137,7 +196,10 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        this.wake_up()?;
+        match this {
+            Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::WebSocket(websocket) => websocket.poll_shutdown(cx),

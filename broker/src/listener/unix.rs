@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Connections that may wait for accept.
-const BACKLOG: i32 = 4_096;
-
 /// The file of a socket that listens; removed with this value.
 #[derive(Debug)]
 pub(super) struct SocketFile {
@@ -31,7 +28,7 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFi
         identity: identity(path)?,
     };
     std::fs::set_permissions(path, Permissions::from_mode(mode))?; // before it listens: nobody gets in by the umask
-    socket.listen(BACKLOG)?;
+    socket.listen(super::tcp::BACKLOG)?;
     Ok((socket.into(), file))
 }
 
