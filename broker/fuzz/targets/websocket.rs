@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-// The broker's two files on WebSocket, with what they name.
+// The broker's files on WebSocket, with what they name.
 
 #[allow(dead_code, unused_imports)]
 #[path = "../../src/codec/mod.rs"]
@@ -18,6 +18,9 @@ mod codec;
 #[path = "../../src/listener/upgrade.rs"]
 mod upgrade;
 
+#[allow(dead_code)]
+#[path = "../../src/listener/frames.rs"]
+mod frames;
 #[allow(dead_code)]
 #[path = "../../src/listener/websocket.rs"]
 mod websocket;

@@ -2,6 +2,7 @@
 //! header is read here, which says whose connection it is, and a CONNECT that is there already, which says whose worker's.
 
 mod accept;
+mod frames;
 mod places;
 mod proxy;
 mod rate;

@@ -2,35 +2,21 @@
 //! comes is one stream of bytes, wherever frames begin and end [MQTT-6.0.0-2]. What is sent has a frame for each packet:
 //! there are clients that wait for the socket while the next packet of a frame is with them already.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::error::ProtocolError;
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Error, Message};
 
+use super::frames::{BINARY, CLOSE, Fault, Frames, NORMAL, PONG, put_head};
 use super::transport::{Transport, yield_to_others};
 use crate::codec::frame_len;
-
-/// What a connection's read buffer holds, and what is gathered before a write.
-const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Payload of the frames that are made at once; a longer packet has several.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// What may wait to be written: a frame of good-bye and what answers pings.
-const MOST_WAITING_BYTES: usize = 256 * 1024;
-
 /// Reads of the socket for one read of MQTT's bytes, before others get their turn: pings and empty frames bring none.
 const READS_PER_TURN: u32 = 16;
-
-/// Messages without a byte of MQTT that are taken in one turn: each ping costs a write.
-const EMPTY_PER_TURN: u32 = 32;
 
 /// A WebSocket on a plain socket.
 #[derive(Debug)]
@@ -39,40 +25,46 @@ pub(crate) struct WebSocket {
     framing: Framing,
 }
 
-/// The state of a WebSocket without its socket.
+/// The state of a WebSocket without its socket. One that only stands owns no buffer.
 #[derive(Debug)]
 pub(crate) struct Framing {
-    context: WebSocketContext,
-    /// Of the message that was read last: what nobody has taken yet.
-    unread: Bytes,
+    frames: Frames,
+    /// Frames that came along with the client's request.
+    came: Vec<u8>,
+    /// Why the client's frames are not read on.
+    fault: Option<Fault>,
+    /// Frames that wait for the socket.
+    waiting: Vec<u8>,
+    /// Bytes of them that it has taken.
+    gone: usize,
     /// Bytes of the caller that stand in a frame which is not written whole yet.
     sending: usize,
     /// Bytes of the packet of which the first ones stand in a frame already.
     packet_left: usize,
+    /// A close is on its way to the client, or with it: it is the last frame.
+    said_close: bool,
 }
 
 impl Framing {
     /// A server's end after its handshake. `read` came behind the client's request; a message may have
     /// `max_message_bytes`.
     pub fn new(read: Vec<u8>, max_message_bytes: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER_BYTES)
-            .write_buffer_size(BUFFER_BYTES)
-            .max_write_buffer_size(MOST_WAITING_BYTES)
-            .max_message_size(Some(max_message_bytes))
-            .max_frame_size(Some(max_message_bytes));
         Self {
-            context: WebSocketContext::from_partially_read(read, Role::Server, Some(config)),
-            unread: Bytes::new(),
+            frames: Frames::new(max_message_bytes),
+            came: read,
+            fault: None,
+            waiting: Vec::new(),
+            gone: 0,
             sending: 0,
             packet_left: 0,
+            said_close: false,
         }
     }
 
-    /// Puts the packets in `bytes` into frames, until `most` bytes stand in some. What the socket does not take waits.
-    fn frame(&mut self, socket: &mut Polled<'_, '_>, bytes: &[u8], most: usize) -> tungstenite::Result<()> {
+    /// Puts the packets in `bytes` into frames, until `most` bytes stand in some.
+    fn frame(&mut self, bytes: &[u8], most: usize) {
         while let Some(rest) = bytes.get(self.sending..).filter(|rest| !rest.is_empty()) {
-            if self.sending >= most {
+            if self.sending >= most || self.said_close {
                 break;
             }
             let packet = match self.packet_left {
@@ -82,49 +74,34 @@ impl Framing {
             let piece = rest.get(..packet.min(FRAME_BYTES)).unwrap_or(rest);
             self.packet_left = packet - piece.len();
             self.sending += piece.len();
-            let frame = Message::Binary(Bytes::copy_from_slice(piece));
-            match self.context.write(socket, frame) {
-                // It stands in the buffer.
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => result?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A socket as the framing wants it: what is not there now "would block", and the task is woken when it is.
-struct Polled<'a, 'b> {
-    socket: &'a mut Transport,
-    cx: &'a mut Context<'b>,
-    reads: u32,
-}
-
-impl Read for Polled<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.reads == READS_PER_TURN {
-            yield_to_others(self.cx);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.reads += 1;
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer) {
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
-        }
-    }
-}
-
-impl Write for Polled<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Poll::Ready(result) => result,
+            self.put(BINARY, piece);
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(()) // sockets keep nothing back
+    fn put(&mut self, kind: u8, payload: &[u8]) {
+        put_head(kind, payload.len(), &mut self.waiting);
+        self.waiting.extend_from_slice(payload);
+    }
+
+    /// Says close, unless that was said.
+    fn close(&mut self, word: &[u8]) {
+        if !std::mem::replace(&mut self.said_close, true) {
+            self.put(CLOSE, word);
+        }
+    }
+
+    /// Answers what the client's frames asked for besides. A ping waits until the socket has taken what was said before:
+    /// by then it may be another one.
+    fn answer(&mut self) {
+        if let Some(word) = self.frames.take_close() {
+            self.close(&word);
+        }
+        if self.waiting.is_empty()
+            && !self.said_close
+            && let Some(word) = self.frames.take_ping()
+        {
+            self.put(PONG, &word);
+        }
     }
 }
 
@@ -139,106 +116,103 @@ impl WebSocket {
         (self.socket, self.framing)
     }
 
-    fn split<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> (Polled<'a, 'b>, &'a mut Framing) {
-        let polled = Polled {
-            socket: &mut self.socket,
-            cx,
-            reads: 0,
-        };
-        (polled, &mut self.framing)
-    }
-
     /// The next bytes of MQTT. Pings are answered and a close is on the way.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (mut socket, framing) = self.split(cx);
-        let mut empty = 0;
-        while framing.unread.is_empty() {
-            empty += 1;
-            if empty > EMPTY_PER_TURN {
-                yield_to_others(socket.cx);
-                return Poll::Pending;
+        for _ in 0..READS_PER_TURN {
+            if let Some((code, why)) = self.framing.fault {
+                self.framing
+                    .close(&[&code.to_be_bytes(), why.as_bytes()].concat());
+                let _ = self.poll_waiting(cx); // it may be gone already
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
             }
-            let (code, why) = match framing.context.read(&mut socket) {
-                Ok(Message::Binary(bytes)) => {
-                    framing.unread = bytes;
-                    continue;
-                }
-                // [MQTT-6.0.0-1]
-                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {
-                    (CloseCode::Unsupported, "MQTT comes in binary frames")
-                }
-                Ok(_) => continue,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(Error::Io(error)) => return Poll::Ready(Err(error)),
-                Err(
-                    Error::ConnectionClosed
-                    | Error::AlreadyClosed
-                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                ) => return Poll::Ready(Ok(())),
-                Err(Error::Capacity(_)) => (CloseCode::Size, "greater than limits.max_packet_bytes"),
-                Err(_) => (CloseCode::Protocol, "not WebSocket"),
-            };
-            let reason = why.into();
-            let _ = framing
-                .context
-                .close(&mut socket, Some(CloseFrame { code, reason })); // it may be gone already
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            if self.framing.frames.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
+            let before = buffer.filled().len();
+            ready!(self.poll_frames(cx, buffer))?;
+            let came = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+            if came.is_empty() {
+                return Poll::Ready(Ok(())); // the end, without a close
+            }
+            let (count, fault) = self.framing.frames.unpack(came);
+            self.framing.fault = fault;
+            buffer.set_filled(before + count);
+            self.framing.answer();
+            if let Poll::Ready(Err(error)) = self.poll_waiting(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if count > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        let count = framing.unread.len().min(buffer.remaining());
-        buffer.put_slice(&framing.unread.split_to(count));
-        if framing.unread.is_empty() {
-            framing.unread = Bytes::new(); // lets go of the read buffer behind it
+        yield_to_others(cx);
+        Poll::Pending
+    }
+
+    /// The next bytes of frames.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.framing.came.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buffer);
         }
+        let count = self.framing.came.len().min(buffer.remaining());
+        buffer.put_slice(self.framing.came.get(..count).unwrap_or_default());
+        self.framing.came = self.framing.came.split_off(count);
         Poll::Ready(Ok(()))
     }
 
     /// Puts `bytes` into frames, and is done when the socket has taken all of them.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let (mut socket, framing) = self.split(cx);
-        if framing.sending == 0 {
-            let _ = done(framing.frame(&mut socket, bytes, FRAME_BYTES))?;
+        if self.framing.sending == 0 {
+            if self.framing.said_close {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            self.framing.frame(bytes, FRAME_BYTES);
         }
-        ready!(done(framing.context.flush(&mut socket)))?;
-        Poll::Ready(Ok(std::mem::take(&mut framing.sending).min(bytes.len())))
+        ready!(self.poll_waiting(cx))?;
+        Poll::Ready(Ok(std::mem::take(&mut self.framing.sending).min(bytes.len())))
     }
 
     /// Writes what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (mut socket, framing) = self.split(cx);
-        done(framing.context.flush(&mut socket))
+        self.poll_waiting(cx)
+    }
+
+    /// Writes the frames that wait, and an answer to a ping that waits for them.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let framing = &mut self.framing;
+            while let Some(rest) = framing
+                .waiting
+                .get(framing.gone..)
+                .filter(|rest| !rest.is_empty())
+            {
+                let count = ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                framing.gone += count;
+            }
+            framing.waiting = Vec::new(); // one that only stands owns no buffer
+            framing.gone = 0;
+            framing.answer();
+            if framing.waiting.is_empty() {
+                return Pin::new(&mut self.socket).poll_flush(cx);
+            }
+        }
     }
 
     /// Says close, and closes the socket's writing end.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (mut socket, framing) = self.split(cx);
-        match framing.context.close(&mut socket, Some(good_bye())) {
-            Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
-            result => ready!(done(result))?,
-        }
+        self.framing.close(&NORMAL.to_be_bytes());
+        ready!(self.poll_waiting(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     /// See [`Transport::say_last`].
     pub fn say_last(&mut self, last: &[u8]) {
-        let mut cx = Context::from_waker(Waker::noop());
-        let (mut socket, framing) = self.split(&mut cx);
-        let _ = framing.frame(&mut socket, last, usize::MAX); // the peer may be gone: nothing is lost by that
-        let _ = framing.context.close(&mut socket, Some(good_bye()));
-    }
-}
-
-fn good_bye() -> CloseFrame {
-    CloseFrame {
-        code: CloseCode::Normal,
-        reason: "".into(),
-    }
-}
-
-fn done(result: tungstenite::Result<()>) -> Poll<io::Result<()>> {
-    match result {
-        Ok(()) => Poll::Ready(Ok(())),
-        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        Err(Error::Io(error)) => Poll::Ready(Err(error)),
-        Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+        self.framing.frame(last, usize::MAX);
+        self.framing.close(&NORMAL.to_be_bytes());
+        // The peer may be gone: nothing is lost by that.
+        let _ = self.poll_waiting(&mut Context::from_waker(Waker::noop()));
     }
 }

@@ -383,7 +383,7 @@ fn a_message_greater_than_a_packet_may_be_closes_it_before_it_is_read() {
     // In many, none of them great.
     let mut client = Client::joined(&node, "many");
     let ends: Vec<usize> = (1..20).map(|part| part * 1_000).collect();
-    client.send_in_frames(&vec![0; 20_000], &ends);
+    client.send_in_frames(&[0xC0, 0].repeat(10_000), &ends);
     assert_eq!(client.close_code(), CloseCode::Size);
     // As great as it may be.
     let mut client = Client::joined(&node, "fits");
