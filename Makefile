@@ -1,7 +1,7 @@
 # One entry for each chore; the scripts are in .ci/.
 # `make demo` runs the main job, `make test` runs all the tests. Both install what is missing, see `make setup`.
 
-.PHONY: help setup demo test torture lint fuzz bench bench-levels bench-compare bench-check
+.PHONY: help setup demo test torture lint fuzz bench bench-levels bench-compare bench-check bench-idle
 
 help:
 	@echo "make demo     the broker, an embedded Kafka and 20 devices, to look at (needs nothing else)"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench    the micro benchmarks"
 	@echo "make bench-levels, bench-compare   what the levels cost; other brokers on the same work (BOOTSTRAP=127.0.0.1:9092)"
 	@echo "make bench-check BASE=rev   instructions and CPU per message beside those of another revision; fails when they grew"
+	@echo "make bench-idle COUNT=100000   what connections cost that stand, and that come at once (an open file each)"
 	@echo "make setup    installs what the others need, by package name, and says so"
 
 setup:
@@ -55,3 +56,7 @@ bench-compare:
 bench-check:
 	@.ci/setup build
 	.ci/bench-check $(BASE)
+
+bench-idle:
+	@.ci/setup build
+	COUNT=$(or $(COUNT),100000) .ci/bench-idle

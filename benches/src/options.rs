@@ -55,6 +55,9 @@ pub struct Options {
     /// Threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
     pub threads: u32,
+    /// MQTT over WebSocket, at /mqtt
+    #[arg(long)]
+    pub websocket: bool,
     /// No progress lines
     #[arg(long, short)]
     pub quiet: bool,
@@ -91,6 +94,7 @@ impl Options {
             in_flight: 0,
             payload_bytes: 0,
             keep_alive_s: self.keep_alive,
+            websocket: self.websocket,
             reconnect: false,
             login,
             subscribe: None,

@@ -11,6 +11,7 @@ use socket2::Socket;
 
 use super::device::{Device, Shared};
 use super::net;
+use super::websocket::{self, WebSocket};
 use super::wire;
 
 /// See the module.
@@ -25,8 +26,9 @@ pub struct Link {
     /// When something was written last.
     pub wrote_ns: u64,
     socket: Option<Socket>,
-    /// The socket is connected, CONNECT is out.
+    /// The socket is connected, CONNECT is out or waits for the WebSocket.
     connected: bool,
+    websocket: Option<Box<WebSocket>>,
     /// Start of a packet that has not come whole.
     partial: Vec<u8>,
     /// What the socket did not take.
@@ -43,6 +45,7 @@ impl Link {
             wrote_ns: 0,
             socket: None,
             connected: false,
+            websocket: None,
             partial: Vec::new(),
             pending: Vec::new(),
         }
@@ -79,17 +82,24 @@ impl Link {
     /// Drops the connection, and with it the socket from the epoll.
     pub fn close(&mut self) {
         self.socket = None;
+        self.websocket = None;
         self.partial = Vec::new();
         self.pending = Vec::new();
     }
 
     /// Writes; what the socket does not take is kept.
     pub fn send(&mut self, now: u64, bytes: &[u8]) -> Result<()> {
-        let Some(socket) = &self.socket else { return Ok(()) };
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.socket.is_none() {
             return Ok(());
         }
         self.wrote_ns = now;
+        let framed = self.websocket.as_ref().map(|_| websocket::wrap(bytes));
+        self.send_raw(framed.as_deref().unwrap_or(bytes))
+    }
+
+    /// The same as it is, without a frame.
+    fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
         let taken = if self.pending.is_empty() {
             write(socket, bytes)?
         } else {
@@ -117,6 +127,10 @@ impl Link {
             }
             if flags.contains(EventFlags::OUT) {
                 self.connected = true;
+                if shared.plan.websocket {
+                    self.websocket = Some(Box::default());
+                    return self.send_raw(websocket::REQUEST);
+                }
                 self.device.connect(shared.plan, out)?;
             }
             return Ok(());
@@ -153,13 +167,36 @@ impl Link {
                 Err(error) => return Err(error).context("read"),
             };
             let fresh = read.get(..len).unwrap_or_default();
-            self.take(now, start_ns, fresh, shared, out)?;
+            match self.websocket.is_some() {
+                true => self.take_frames(now, start_ns, fresh, shared, out)?,
+                false => self.take(now, start_ns, fresh, shared, out)?,
+            }
             // A short read has emptied the socket: the next byte is a new edge.
             if len < read.len() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Takes what came out of its frames. CONNECT goes out when the WebSocket stands.
+    fn take_frames(
+        &mut self,
+        now: u64,
+        start_ns: u64,
+        fresh: &[u8],
+        shared: &mut Shared<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Some(websocket) = &mut self.websocket else {
+            return Ok(());
+        };
+        let before = websocket.is_upgraded();
+        let mut bytes = Vec::new();
+        if websocket.take(fresh, &mut bytes)? && !before {
+            self.device.connect(shared.plan, out)?;
+        }
+        self.take(now, start_ns, &bytes, shared, out)
     }
 
     /// Passes each whole packet to the device and keeps the rest.

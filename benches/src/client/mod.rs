@@ -9,4 +9,5 @@ pub mod run;
 pub mod schedule;
 pub mod shard;
 pub mod stats;
+pub mod websocket;
 pub mod wire;

@@ -31,6 +31,8 @@ pub struct Plan {
     pub payload_bytes: usize,
     /// Keep-alive told to the broker; 0: none, and no pings.
     pub keep_alive_s: u16,
+    /// MQTT in frames of WebSocket.
+    pub websocket: bool,
     /// Whether sessions are kept and lost connections are made again.
     pub reconnect: bool,
     /// User name and password.

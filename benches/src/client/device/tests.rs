@@ -17,6 +17,7 @@ fn plan(qos: QoS, in_flight: u16) -> Plan {
         in_flight,
         payload_bytes: 20,
         keep_alive_s: 0,
+        websocket: false,
         reconnect: true,
         login: None,
         subscribe: None,
