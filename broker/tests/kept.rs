@@ -106,6 +106,41 @@ fn retained_messages_survive_and_cleared_ones_stay_away() {
     node.stop();
 }
 
+/// SUBACK says that they come: what its client had not been sent when the process ended comes after the restart.
+#[test]
+fn what_is_retained_for_a_new_subscription_comes_though_a_crash_cuts_it_short() {
+    const COUNT: usize = 300;
+    let data = Data::new();
+    let node = Node::start(data.path());
+    let mut publisher = publisher(&node);
+    for number in 0..COUNT {
+        publisher.publish(
+            &format!("t/{number:03}"),
+            number.to_string().as_bytes(),
+            QoS::AtLeastOnce,
+            true,
+        );
+    }
+    publisher.pubacks(COUNT);
+    let mut subscriber = Client::connect(&node, Connecting::kept("sub"));
+    subscriber.subscribe("t/#", QoS::AtLeastOnce);
+    subscriber.read_without_acknowledging(5);
+    let crashed = data.crash_image();
+    drop(subscriber);
+    node.abandon();
+
+    let node = Node::start(crashed.path());
+    let mut subscriber = Client::connect(&node, Connecting::kept("sub"));
+    assert!(subscriber.session_present);
+    let mut got = subscriber.exactly(COUNT);
+    got.sort_by_key(|text| text.parse::<usize>().unwrap());
+    assert_eq!(
+        got,
+        (0..COUNT).map(|number| number.to_string()).collect::<Vec<_>>()
+    );
+    node.stop();
+}
+
 #[test]
 fn a_qos_2_publish_sent_again_after_a_crash_is_not_taken_twice() {
     let data = Data::new();

@@ -99,6 +99,22 @@ fn wills_and_retained_messages_are_behind_the_mount_point_too() {
     broker.stop();
 }
 
+/// As with Mosquitto: for the broker it begins with the mount point.
+#[test]
+fn a_topic_that_begins_with_a_dollar_behind_a_mount_point_is_taken_by_a_wildcard_there() {
+    let broker = TestBroker::start(three, Level::Received);
+    let mut one = join(&broker, 1, "one", true);
+    let mut all = join(&broker, 0, "all", true);
+    for client in [&mut one, &mut all] {
+        subscribe(client, "+/x");
+    }
+    all.publish("$d/x", b"at the top", QoS::AtMostOnce, 0);
+    all.publish("one/$d/x", b"behind", QoS::AtMostOnce, 0);
+    assert_eq!(next(&mut one), pair("$d/x", "behind"));
+    all.expect_silence(Duration::from_millis(50));
+    broker.stop();
+}
+
 #[test]
 fn a_kept_session_that_comes_back_elsewhere_gets_nothing_from_outside() {
     let broker = TestBroker::start(three, Level::Received);
