@@ -47,6 +47,10 @@ pub const CHUNKS_IN_FLIGHT: &str = "forebay_chunks_in_flight";
 pub const ACKS_WAITING: &str = "forebay_acks_waiting";
 /// Time from a chunk's first record to the acknowledgement of its records.
 pub const ACK_SECONDS: &str = "forebay_ack_seconds";
+/// From a chunk's first record until the chunk is on the bus.
+pub const SOCKET_TO_BUS: &str = "forebay_socket_to_bus_seconds";
+/// From there until its worker finds it durable.
+pub const BUS_TO_DURABLE: &str = "forebay_bus_to_durable_seconds";
 /// Connections that are not read from because something is full.
 pub const HELD: &str = "forebay_connections_held";
 /// Times that a client had to wait for its own rate.
@@ -124,6 +128,16 @@ pub fn describe() {
         ACK_SECONDS,
         Unit::Seconds,
         "Time from a chunk's first record to the acknowledgement of its records"
+    );
+    describe_histogram!(
+        SOCKET_TO_BUS,
+        Unit::Seconds,
+        "From a chunk's first record until the chunk is on the bus"
+    );
+    describe_histogram!(
+        BUS_TO_DURABLE,
+        Unit::Seconds,
+        "From a chunk on the bus until its worker finds it durable"
     );
     describe_gauge!(HELD, "Connections held back because something is full");
     describe_counter!(

@@ -26,6 +26,7 @@ const QUARANTINE_UNREADABLE: &str = "forebay_quarantine_unreadable_files";
 const SAVES: &str = "forebay_sink_cursor_saves_total";
 const SAVE_ERRORS: &str = "forebay_sink_cursor_save_errors_total";
 const LATENCY: &str = "forebay_publish_to_kafka_seconds";
+const DURABLE_TO_KAFKA: &str = "forebay_durable_to_kafka_seconds";
 
 /// The handles. They count for the recorder that is installed when this is made.
 pub(crate) struct Metrics {
@@ -49,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) saves: Counter,
     pub(crate) save_errors: Counter,
     pub(crate) latency: Histogram,
+    pub(crate) durable_to_kafka: Histogram,
 }
 
 impl Metrics {
@@ -78,6 +80,11 @@ impl Metrics {
             Unit::Seconds,
             "From arrival to Kafka's acknowledgement, sampled"
         );
+        describe_histogram!(
+            DURABLE_TO_KAFKA,
+            Unit::Seconds,
+            "From a chunk that became durable to Kafka's acknowledgement, sampled"
+        );
         Self {
             delivered: counter!(DELIVERED),
             retried: counter!(RETRIED),
@@ -99,6 +106,7 @@ impl Metrics {
             saves: counter!(SAVES),
             save_errors: counter!(SAVE_ERRORS),
             latency: histogram!(LATENCY),
+            durable_to_kafka: histogram!(DURABLE_TO_KAFKA),
         }
     }
 

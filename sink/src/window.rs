@@ -236,6 +236,8 @@ struct Slot {
     end: u64,
     /// Who needs it: each delivery that points into it.
     needed: usize,
+    /// When it became durable, milliseconds since 1970.
+    durable_ms: u64,
 }
 
 /// Chunks that were read and are still needed, in the order of the log.
@@ -249,13 +251,14 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// A chunk was read whose first record has `sequence`. It stays until it was needed no more and released once:
     /// the reader itself counts as the first who needs it.
-    pub(crate) fn push(&mut self, chunk: Chunk, sequence: u64) -> u32 {
+    pub(crate) fn push(&mut self, chunk: Chunk, sequence: u64, durable_ms: u64) -> u32 {
         let id = self.base.wrapping_add(self.slots.len() as u32);
         self.bytes += chunk.as_bytes().len();
         self.slots.push_back(Slot {
             end: sequence + u64::from(chunk.count()),
             chunk,
             needed: 1,
+            durable_ms,
         });
         id
     }
@@ -282,6 +285,12 @@ impl Ledger {
     pub(crate) fn chunk(&self, id: u32) -> Option<&Chunk> {
         let slot = self.slots.get(id.wrapping_sub(self.base) as usize);
         slot.map(|slot| &slot.chunk)
+    }
+
+    /// When the chunk `id` became durable.
+    pub(crate) fn durable_ms(&self, id: u32) -> Option<u64> {
+        let slot = self.slots.get(id.wrapping_sub(self.base) as usize);
+        slot.map(|slot| slot.durable_ms)
     }
 
     /// Bytes of the chunks that are needed.

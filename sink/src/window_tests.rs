@@ -137,17 +137,21 @@ fn chunk(records: u32) -> Chunk {
 #[test]
 fn the_log_is_released_up_to_the_oldest_chunk_that_is_needed() {
     let mut ledger = Ledger::default();
-    let first = ledger.push(chunk(2), 10);
-    let second = ledger.push(chunk(3), 12);
+    let first = ledger.push(chunk(2), 10, 100);
+    let second = ledger.push(chunk(3), 12, 101);
     ledger.need(first);
     ledger.release(first);
     ledger.release(second);
+    assert_eq!(
+        (ledger.durable_ms(first), ledger.durable_ms(second)),
+        (Some(100), Some(101))
+    );
     assert_eq!(ledger.advance(), None);
     assert!(ledger.bytes() > 0);
     ledger.release(first);
     assert_eq!(ledger.advance(), Some(15));
     assert_eq!((ledger.advance(), ledger.bytes()), (None, 0));
-    assert!(ledger.chunk(first).is_none());
+    assert!(ledger.chunk(first).is_none() && ledger.durable_ms(first).is_none());
 }
 
 #[derive(Debug, Clone)]
@@ -228,7 +232,7 @@ proptest! {
     #[test]
     fn the_ledger_never_releases_what_is_needed(order in proptest::collection::vec(0usize..8, 1..60)) {
         let mut ledger = Ledger::default();
-        let ids: Vec<u32> = (0..8).map(|at| ledger.push(chunk(1), at)).collect();
+        let ids: Vec<u32> = (0..8).map(|at| ledger.push(chunk(1), at, 0)).collect();
         let mut needed = [true; 8];
         for at in order {
             if std::mem::take(&mut needed[at]) {

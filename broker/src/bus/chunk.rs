@@ -12,6 +12,7 @@
 //! ```
 
 use std::fmt;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -151,6 +152,8 @@ pub struct ChunkBuilder {
     count: u32,
     flags: u16,
     max_bytes: usize,
+    /// When its first record came.
+    opened: Option<Instant>,
 }
 
 impl ChunkBuilder {
@@ -162,6 +165,7 @@ impl ChunkBuilder {
             count: 0,
             flags: 0,
             max_bytes: chunk_bytes,
+            opened: None,
         }
     }
 
@@ -183,7 +187,15 @@ impl ChunkBuilder {
         let index = self.count;
         self.end = self.bytes.len();
         self.count += 1;
+        if index == 0 {
+            self.opened = Some(Instant::now());
+        }
         Ok(index)
+    }
+
+    /// When the first of its records came.
+    pub fn opened(&self) -> Option<Instant> {
+        self.opened.filter(|_| self.count > 0)
     }
 
     /// Records in it.

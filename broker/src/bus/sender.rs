@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use bytes::Bytes;
+use metrics::{Histogram, histogram};
 
 use super::BusDead;
 use super::chunk::{Chunk, ChunkBuilder};
 use super::shared::Shared;
+use crate::metrics::{BUS_TO_DURABLE, SOCKET_TO_BUS};
 
 /// How often a sender goes back in vain before it takes the bus for dead.
 const MAX_ROUNDS: u32 = 15;
@@ -37,12 +40,18 @@ pub enum SendError {
     Dead,
 }
 
+/// A chunk on its way.
+struct Kept {
+    chunk: Chunk,
+    sent: Instant,
+}
+
 /// One worker's end of the bus. Never blocks.
 pub struct BusSender {
     worker: u16,
     next_number: u64,
     /// Sent and not yet known to stand in the log, in order of their numbers, which have no gap.
-    kept: VecDeque<Chunk>,
+    kept: VecDeque<Kept>,
     /// The first of `kept` that is to be offered to the wire.
     unsent: usize,
     wire: Box<dyn Wire>,
@@ -53,6 +62,8 @@ pub struct BusSender {
     rounds: u32,
     go_backs_seen: u64,
     waits_seen: u64,
+    socket_to_bus: Histogram,
+    bus_to_durable: Histogram,
 }
 
 impl BusSender {
@@ -68,6 +79,8 @@ impl BusSender {
             rounds: 0,
             go_backs_seen: 0,
             waits_seen: 0,
+            socket_to_bus: histogram!(SOCKET_TO_BUS),
+            bus_to_durable: histogram!(BUS_TO_DURABLE),
         }
     }
 
@@ -88,7 +101,12 @@ impl BusSender {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.kept.push_back(chunk.finish(self.worker, number));
+        let (opened, sent) = (chunk.opened(), Instant::now());
+        if let Some(opened) = opened {
+            self.socket_to_bus.record(sent - opened);
+        }
+        let chunk = chunk.finish(self.worker, number);
+        self.kept.push_back(Kept { chunk, sent });
         self.pump()?;
         Ok(number)
     }
@@ -149,7 +167,10 @@ impl BusSender {
         }
         let done = self.shared.appended(self.worker) - self.known_appended();
         if done > 0 {
-            self.kept.drain(..(done as usize).min(self.kept.len()));
+            let now = Instant::now();
+            for kept in self.kept.drain(..(done as usize).min(self.kept.len())) {
+                self.bus_to_durable.record(now - kept.sent);
+            }
             self.unsent = self.unsent.saturating_sub(done as usize);
             self.progress_ms = now_ms;
             self.rounds = 0;
@@ -193,8 +214,8 @@ impl BusSender {
 
     /// Hands over what is unsent, in order, as far as there is room.
     fn pump(&mut self) -> Result<(), SendError> {
-        while let Some(chunk) = self.kept.get(self.unsent) {
-            match self.wire.offer(chunk.as_bytes()) {
+        while let Some(kept) = self.kept.get(self.unsent) {
+            match self.wire.offer(kept.chunk.as_bytes()) {
                 Ok(true) => self.unsent += 1,
                 Ok(false) => break,
                 Err(why) => return Err(self.fail(&why)),

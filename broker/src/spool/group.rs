@@ -137,10 +137,15 @@ impl Group {
     /// Its chunks with their positions.
     pub fn entries(self) -> impl Iterator<Item = Entry> {
         let Position { epoch, mut sequence } = self.header.first;
+        let durable_ms = self.header.written_ms;
         self.chunks.into_iter().map(move |chunk| {
             let first = Position { epoch, sequence };
             sequence += u64::from(chunk.count());
-            Entry { first, chunk }
+            Entry {
+                first,
+                chunk,
+                durable_ms,
+            }
         })
     }
 }

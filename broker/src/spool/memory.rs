@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::shared::now_ms;
 use super::{AppendError, Entry, LogError, LogReader, LogScan, LogStatus, LogWriter, Position, Pressure};
 use crate::bus::Chunk;
 
@@ -69,6 +70,7 @@ impl Kept {
                 sequence: self.first,
             },
             chunk: self.chunk.clone(),
+            durable_ms: now_ms().saturating_sub(self.since.elapsed().as_millis() as u64),
         }
     }
 }

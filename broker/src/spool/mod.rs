@@ -130,6 +130,8 @@ pub struct Entry {
     pub first: Position,
     /// The records.
     pub chunk: Chunk,
+    /// When it became durable, milliseconds since 1970; of one that was read from disk: when it was written.
+    pub durable_ms: u64,
 }
 
 impl Entry {

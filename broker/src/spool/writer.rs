@@ -201,11 +201,11 @@ impl SpoolWriter {
             begun: true,
             ..target.clone()
         };
-        self.publish(pending, written_ms);
+        self.publish(pending, written_ms, now_ms());
         Ok(())
     }
 
-    fn publish(&mut self, pending: Pending, written_ms: u64) {
+    fn publish(&mut self, pending: Pending, written_ms: u64, durable_ms: u64) {
         let mut state = self.shared.lock();
         let end = pending.end();
         if !pending.target.begun {
@@ -235,7 +235,11 @@ impl SpoolWriter {
         let entries = pending.chunks.into_iter().map(|chunk| {
             let first = Position { epoch, sequence };
             sequence += u64::from(chunk.count());
-            Entry { first, chunk }
+            Entry {
+                first,
+                chunk,
+                durable_ms,
+            }
         });
         state.push_tail(entries, self.shared.config.tail_bytes);
         state.durable = sequence;

@@ -36,7 +36,8 @@ struct Origin<'a> {
 impl Pump {
     /// Takes a chunk of the log.
     pub(super) fn take(&mut self, entry: Entry) -> Result<(), String> {
-        let slot = self.ledger.push(entry.chunk.clone(), entry.first.sequence);
+        let (chunk, first) = (entry.chunk.clone(), entry.first.sequence);
+        let slot = self.ledger.push(chunk, first, entry.durable_ms);
         self.take_records(&entry, Some(slot))?;
         self.ledger.release(slot);
         self.read_to = entry.first.sequence + u64::from(entry.chunk.count());

@@ -16,6 +16,13 @@ pub(super) struct Failure {
     pub(super) code: Code,
 }
 
+/// From when the times of a record on its way to Kafka count, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    arrival_ms: u64,
+    durable_ms: Option<u64>,
+}
+
 impl Pump {
     /// Looks at the reports of both producers; waits up to `wait` for the main one's.
     pub(super) fn settle(&mut self, wait: Duration) -> Result<(), String> {
@@ -82,9 +89,9 @@ impl Pump {
                     if let Some(topic) = self.table.get_mut(state.topic) {
                         topic.well();
                     }
-                    let (count, arrival) = self.pop(lane);
+                    let (count, first) = self.pop(lane);
                     delivered += count;
-                    sample = sample.or(arrival);
+                    sample = sample.or(first);
                 }
                 Err(code) => failures.push(Failure { lane, ticket, code }),
             }
@@ -100,23 +107,26 @@ impl Pump {
             }
             self.metrics.delivered.increment(delivered);
         }
-        if let Some(arrival_ms) = sample {
+        if let Some(since) = sample {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let took = now.saturating_sub(Duration::from_millis(arrival_ms));
-            self.metrics.latency.record(took.as_secs_f64());
+            let took = |since_ms| now.saturating_sub(Duration::from_millis(since_ms));
+            self.metrics.latency.record(took(since.arrival_ms));
+            if let Some(durable_ms) = since.durable_ms {
+                self.metrics.durable_to_kafka.record(took(durable_ms));
+            }
         }
     }
 
-    /// Takes what is done off the front of a lane; how many Kafka has, and the arrival of the first of them.
-    pub(super) fn pop(&mut self, at: usize) -> (u64, Option<u64>) {
-        let (mut count, mut arrival) = (0, None);
+    /// Takes what is done off the front of a lane; how many Kafka has, and when the first of them arrived and became durable.
+    pub(super) fn pop(&mut self, at: usize) -> (u64, Option<Since>) {
+        let (mut count, mut first) = (0, None);
         while let Some(state) = self.lanes.get_mut(at)
             && let Some((delivery, delivered)) = state.lane.pop()
         {
             let (topic, partition) = (state.topic, state.partition);
             if delivered {
                 count += 1;
-                arrival = arrival.or(Some(delivery.arrival_ms));
+                first = first.or_else(|| Some(self.since(&delivery)));
             } else {
                 self.refuse(delivery, topic, partition, "Kafka takes no record of its size");
                 continue;
@@ -132,7 +142,19 @@ impl Pump {
         } else if self.lanes.get(at).is_some_and(|state| state.lane.is_empty()) {
             self.lane_emptied(at);
         }
-        (count, arrival)
+        (count, first)
+    }
+
+    fn since(&self, delivery: &Delivery) -> Since {
+        let durable_ms = match &delivery.source {
+            Source::Chunk { slot, .. } => self.ledger.durable_ms(*slot),
+            // What has waited in memory or in a file says nothing of the way.
+            Source::Own { .. } | Source::Letter { .. } => None,
+        };
+        Since {
+            arrival_ms: delivery.arrival_ms,
+            durable_ms,
+        }
     }
 
     /// A delivery needs nothing any more.

@@ -179,7 +179,11 @@ impl Run {
             sequence: self.sequence,
         };
         self.sequence += u64::from(chunk.count());
-        self.log.push(Entry { first, chunk });
+        self.log.push(Entry {
+            first,
+            chunk,
+            durable_ms: 0,
+        });
     }
 
     fn read(&mut self, most: usize) {

@@ -89,7 +89,11 @@ impl Script {
         };
         self.number += 1;
         self.sequence += u64::from(chunk.count());
-        self.entries.push(Entry { first, chunk });
+        self.entries.push(Entry {
+            first,
+            chunk,
+            durable_ms: 0,
+        });
     }
 
     /// What was written since the last call.
