@@ -11,6 +11,7 @@ mod fleet;
 mod logging;
 mod migrate;
 mod node;
+mod passwd;
 mod run;
 mod spool;
 mod verify;

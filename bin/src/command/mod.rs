@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod demo;
 mod migrate;
+mod passwd;
 mod publish;
 mod run;
 mod spool;
@@ -38,6 +39,8 @@ pub enum Command {
     Sub(subscribe::Sub),
     /// Carry a mosquitto.conf over, and tell what could not be.
     Migrate(migrate::Migrate),
+    /// Change a password file, with the options of mosquitto_passwd.
+    Passwd(passwd::Passwd),
     /// Print a script that completes the commands in a shell.
     Completions(completions::Completions),
 }
@@ -54,6 +57,7 @@ impl Command {
             Command::Pub(publish) => publish.execute(),
             Command::Sub(subscribe) => subscribe.execute(),
             Command::Migrate(migrate) => migrate.execute(),
+            Command::Passwd(passwd) => passwd.execute(),
             Command::Completions(completions) => completions.execute(),
         }
     }

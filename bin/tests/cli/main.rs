@@ -10,6 +10,7 @@ mod clients;
 mod faults;
 mod limits;
 mod migrate;
+mod passwd;
 mod spool;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -106,6 +107,7 @@ fn every_command_has_help_with_examples() {
         &["migrate", "--help"],
         &["pub", "--help"],
         &["sub", "--help"],
+        &["passwd", "--help"],
         &["completions", "--help"],
     ] {
         let output = dir.run(arguments);
@@ -134,6 +136,13 @@ fn arguments_that_are_not_understood_are_64() {
         (&["demo", "--for", "soon"], "10s"),
         (&["demo", "--devices", "0"], "1..=1000"),
         (&["completions", "tcsh"], "bash"),
+        (&["passwd", "users"], "<USER>"),
+        (&["passwd", "-c", "-D", "users", "ann"], "-D"),
+        (&["passwd", "-b", "users", "ann"], "<PASSWORD>"),
+        (&["passwd", "users", "ann", "pw"], "-b"),
+        (&["passwd", "-U", "users", "ann"], "-U"),
+        (&["passwd", "-H", "md5", "users", "ann"], "sha512-pbkdf2"),
+        (&["passwd", "-I", "0", "users", "ann"], "1..=10000000"),
         (&["verify"], "--topic"),
         (&["verify", "--topic", "t", "--qos", "3"], "0..=2"),
         (&["verify", "--topic", "t", "--password", "x"], "--username"),
@@ -151,9 +160,11 @@ fn completions_name_the_commands() {
         let output = dir.run(&["completions", shell]);
         assert_eq!(output.code, 0);
         assert!(
-            ["run", "check", "demo", "verify", "spool", "pub", "sub", "migrate"]
-                .iter()
-                .all(|command| output.out.contains(command)),
+            [
+                "run", "check", "demo", "verify", "spool", "pub", "sub", "migrate", "passwd"
+            ]
+            .iter()
+            .all(|command| output.out.contains(command)),
             "{shell}"
         );
     }

@@ -20,7 +20,7 @@ use crate::codec::{Connect, Reason};
 use crate::config::Config;
 
 /// Bytes of a password: many of them wait at a time, from clients that nobody knows yet.
-const MOST_PASSWORD_BYTES: usize = 4096;
+pub const MOST_PASSWORD_BYTES: usize = 4096;
 
 /// The files of one listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -19,10 +19,10 @@ pub use acl::{Acl, Act, FileRules, Granted, NoPattern, Pattern, Rule, Rules, Who
 pub use acl::{covers, overlaps};
 pub use answer::{Answer, Later};
 pub use file::{FileFault, read as read_file};
-pub use listener::{FileAuth, ListenerFiles, LoadError};
+pub use listener::{FileAuth, ListenerFiles, LoadError, MOST_PASSWORD_BYTES};
 pub use method::{Exchange, Method, Step, Stepped, Subject};
-pub use password::{Stored, WrongHash};
-pub use users::Users;
+pub use password::{MOST_ITERATIONS, Scheme, Stored, WrongHash};
+pub use users::{USUAL_ITERATIONS, Users};
 
 use crate::codec::{Connect, Reason};
 

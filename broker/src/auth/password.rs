@@ -7,10 +7,22 @@ use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 
 /// More iterations than this are a mistake: a second or more for each connect.
-const MOST_ITERATIONS: u32 = 10_000_000;
+pub const MOST_ITERATIONS: u32 = 10_000_000;
 
 /// Bytes of a SHA-512.
 const HASH_BYTES: usize = 64;
+
+/// Bytes of a new salt, as mosquitto_passwd has it: Mosquitto reads no longer ones.
+const SALT_BYTES: usize = 12;
+
+/// How a new password is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `$6$`: one SHA-512, for readers that know nothing else.
+    Sha512,
+    /// `$7$`: PBKDF2 with so many iterations, from 1 to [`MOST_ITERATIONS`].
+    Pbkdf2(u32),
+}
 
 /// How one user's password is stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +42,7 @@ pub struct WrongHash {
     pub hint: &'static str,
 }
 
-const SET_AGAIN: &str = "set the password again: mosquitto_passwd -b FILE USER PASSWORD";
+const SET_AGAIN: &str = "set the password again: forebay passwd FILE USER";
 
 impl Stored {
     /// Reads what stands behind the name and its colon.
@@ -38,7 +50,7 @@ impl Stored {
         let Some(rest) = text.strip_prefix('$') else {
             return Err(WrongHash {
                 text: "the password is not hashed",
-                hint: "hash the whole file: mosquitto_passwd -U FILE",
+                hint: "hash the whole file: forebay passwd -U FILE",
             });
         };
         let parts: Vec<&str> = rest.split('$').collect();
@@ -61,7 +73,7 @@ impl Stored {
             _ => {
                 return Err(WrongHash {
                     text: "a hash is neither $6$ (SHA-512) nor $7$ (PBKDF2)",
-                    hint: "set the password again: mosquitto_passwd -H sha512-pbkdf2 -b FILE USER PASSWORD",
+                    hint: SET_AGAIN,
                 });
             }
         };
@@ -80,6 +92,32 @@ impl Stored {
                 text: "a hash is not 64 bytes in base64",
                 hint: SET_AGAIN,
             }),
+        }
+    }
+
+    /// Hashes `password` with a new salt.
+    pub fn make(password: &[u8], scheme: Scheme) -> Result<Self, getrandom::Error> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt)?;
+        let iterations = match scheme {
+            Scheme::Sha512 => 0,
+            Scheme::Pbkdf2(count) => count.clamp(1, MOST_ITERATIONS),
+        };
+        let mut made = Self {
+            iterations,
+            salt: Box::new(salt),
+            hash: [0; HASH_BYTES],
+        };
+        made.hash = made.hash_of(password);
+        Ok(made)
+    }
+
+    /// What stands behind the name and its colon: [`parse`](Self::parse) takes it.
+    pub fn to_text(&self) -> String {
+        let (salt, hash) = (STANDARD.encode(&self.salt), STANDARD.encode(self.hash));
+        match self.iterations {
+            0 => format!("$6${salt}${hash}"),
+            count => format!("$7${count}${salt}${hash}"),
         }
     }
 
@@ -110,6 +148,10 @@ impl Stored {
 
     /// Whether `password` is the one, in a time that does not say how near it came.
     pub fn verify(&self, password: &[u8]) -> bool {
+        self.hash_of(password).ct_eq(&self.hash).into()
+    }
+
+    fn hash_of(&self, password: &[u8]) -> [u8; HASH_BYTES] {
         let mut hash = [0; HASH_BYTES];
         match self.iterations {
             0 => {
@@ -121,7 +163,7 @@ impl Stored {
             }
             count => pbkdf2::pbkdf2_hmac::<Sha512>(password, &self.salt, count, &mut hash),
         }
-        hash.ct_eq(&self.hash).into()
+        hash
     }
 }
 
@@ -171,6 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_is_read_again_and_no_two_are_alike() {
+        for (scheme, start) in [(Scheme::Sha512, "$6$"), (Scheme::Pbkdf2(7), "$7$7$")] {
+            for password in ["pässwörd", ""] {
+                let made = Stored::make(password.as_bytes(), scheme).unwrap();
+                let text = made.to_text();
+                assert!(text.starts_with(start), "{text}");
+                let read = Stored::parse(&text).unwrap();
+                assert!(read == made && read.verify(password.as_bytes()), "{text}");
+                assert!(!read.verify(b"other"));
+                assert_ne!(Stored::make(password.as_bytes(), scheme).unwrap().to_text(), text);
+            }
+        }
+        for (_, text) in MADE {
+            assert_eq!(Stored::parse(text).unwrap().to_text(), text);
+        }
+    }
+
+    #[test]
     fn what_is_no_hash_says_what_to_do() {
         let hash = MADE[3].1.rsplit('$').next().unwrap();
         let cases = [
@@ -190,7 +250,7 @@ mod tests {
         for (text, expected) in cases {
             let wrong = Stored::parse(text).unwrap_err();
             assert!(wrong.text.contains(expected), "{text}: {wrong:?}");
-            assert!(wrong.hint.contains("mosquitto_passwd"), "{text}: {wrong:?}");
+            assert!(wrong.hint.contains("forebay passwd"), "{text}: {wrong:?}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::file::{self, Faults, FileFault};
 use super::password::Stored;
 
-/// Iterations of mosquitto_passwd: what an unknown user costs where there is no user at all.
-const USUAL_ITERATIONS: u32 = 101;
+/// Iterations of mosquitto_passwd, and what an unknown user costs where there is no user at all.
+pub const USUAL_ITERATIONS: u32 = 101;
 
 /// The users of a password file.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl Users {
     /// Reads the text of `file`: a line `user:$7$...` for each user; empty lines and such that begin with `#` are
     /// skipped.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<FileFault>> {
-        const FORM: &str = "a line is NAME:HASH; make it by mosquitto_passwd -b FILE NAME PASSWORD";
+        const FORM: &str = "a line is NAME:HASH; make it by forebay passwd FILE NAME";
         let mut faults = Faults::of(file);
         let mut stored = HashMap::new();
         for (index, line) in text.lines().enumerate() {

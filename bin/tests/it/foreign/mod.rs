@@ -4,6 +4,7 @@
 //! QoS 0, 1 and 2; a payload of many reads; a retained message, set and cleared; the will of a holder that is killed
 //! with SIGKILL; its session, resumed with what was queued for it.
 
+mod passwd;
 mod rust;
 
 use std::path::PathBuf;
