@@ -9,8 +9,8 @@ seconds=${2:-60}
 shift $(($# < 2 ? $# : 2))
 host=$(rustc -vV | sed -n 's/^host: //p')
 case $target in
-    packet) features='' longest=512 ;;
-    session | websocket) features="--features $target" longest=2048 ;;
+    packet) features=run longest=512 ;;
+    session | websocket) features=run,$target longest=2048 ;;
     *) echo "no target $target: packet, session or websocket" >&2 && exit 64 ;;
 esac
 
@@ -22,7 +22,6 @@ coverage="$coverage -Cllvm-args=-sanitizer-coverage-trace-compares"
 
 mkdir -p "artifacts/$target" "corpus/$target"
 cargo run --quiet --release --bin seeds --target-dir target/seeds -- corpus
-# shellcheck disable=SC2086 # no features, or two words
-RUSTFLAGS="$coverage" cargo build --quiet --release --bin "$target" $features --target "$host" --target-dir target/fuzz
+RUSTFLAGS="$coverage" cargo build --quiet --release --bin "$target" --features "$features" --target "$host" --target-dir target/fuzz
 "target/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len="$longest" -rss_limit_mb=512 \
     -malloc_limit_mb=64 -artifact_prefix="artifacts/$target/" -print_final_stats=1 "$@" "corpus/$target"

@@ -30,7 +30,8 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(frame_len(frame, frame.len()), Ok(Some(frame.len())));
     if let Packet::Subscribe(subscribe) = &packet {
         for subscription in &subscribe.filters {
-            let plain = topic::split_share(subscription.filter).map_or(subscription.filter, |(_, plain)| plain);
+            let plain =
+                topic::split_share(subscription.filter).map_or(subscription.filter, |(_, plain)| plain);
             if topic::check_name(plain).is_ok() {
                 assert!(topic::matches(plain, plain));
             }

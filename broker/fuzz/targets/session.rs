@@ -34,12 +34,11 @@ use codec::{
 };
 use config::Limits;
 use hub::{Match, SubscriberId, SubscriptionOptions};
+use libfuzzer_sys::fuzz_target;
 use record::Origin;
 use session::{
-    Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Ticket, TimeoutKind,
-    Violation,
+    Attach, Delivered, Detach, Message, Request, Session, SessionLimits, Ticket, TimeoutKind, Violation,
 };
-use libfuzzer_sys::fuzz_target;
 
 /// Greatest packet that the session takes.
 const MAX_PACKET_BYTES: usize = 4_096;

@@ -100,7 +100,11 @@ mod socket {
     }
 
     impl AsyncWrite for Transport {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             let memory = self.memory();
             let count = memory.room.saturating_sub(memory.output.len()).min(bytes.len());
             if count == 0 && !bytes.is_empty() {
@@ -120,8 +124,8 @@ mod socket {
     }
 }
 
-use websocket::{Framing, WebSocket};
 use socket::{Memory, Transport};
+use websocket::{Framing, WebSocket};
 
 const MAX_MESSAGE_BYTES: usize = 2_000;
 
@@ -137,12 +141,20 @@ fuzz_target!(|input: &[u8]| {
     };
     let socket = Transport::Memory(Box::new(memory));
     if flags & 1 == 0 {
-        serve(WebSocket::new(socket, Framing::new(Vec::new(), MAX_MESSAGE_BYTES)), rest.len(), flags & 4 != 0);
+        serve(
+            WebSocket::new(socket, Framing::new(Vec::new(), MAX_MESSAGE_BYTES)),
+            rest.len(),
+            flags & 4 != 0,
+        );
         return;
     }
     let config = config::WebSocketConfig {
         path: "/mqtt".to_owned(),
-        origins: if flags & 8 == 0 { Vec::new() } else { vec!["https://a".to_owned()] },
+        origins: if flags & 8 == 0 {
+            Vec::new()
+        } else {
+            vec!["https://a".to_owned()]
+        },
     };
     let upgrade = upgrade::upgrade(socket, Vec::new(), &config, MAX_MESSAGE_BYTES);
     let mut upgrade = std::pin::pin!(upgrade);
@@ -186,7 +198,11 @@ fn serve(mut websocket: WebSocket, came: usize, writes: bool) {
     let (mut socket, _) = websocket.into_parts();
     let output = &socket.memory().output;
     // A ping is answered with what it brought; each frame has a head of two bytes where the client's has six.
-    assert!(output.len() <= came + 16 * 1024, "{} bytes for {came}", output.len());
+    assert!(
+        output.len() <= came + 16 * 1024,
+        "{} bytes for {came}",
+        output.len()
+    );
     frames(output);
 }
 
