@@ -42,6 +42,8 @@ struct Parked {
     /// How far `bytes` has been handled.
     done: usize,
     count: usize,
+    /// The last of them is DISCONNECT.
+    has_left: bool,
 }
 
 impl Intake {
@@ -85,6 +87,11 @@ impl Intake {
     /// Whether nothing waits for room.
     pub fn is_clear(&self) -> bool {
         self.parked.is_none()
+    }
+
+    /// Whether the client has sent DISCONNECT, which waits for what came before it.
+    pub fn has_left(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.has_left)
     }
 
     /// Bytes that came and are not handled yet.
@@ -253,6 +260,7 @@ impl Intake {
         }
         parked.bytes.extend_from_slice(frame);
         parked.count += 1;
+        parked.has_left = kind(frame) == DISCONNECT;
     }
 }
 

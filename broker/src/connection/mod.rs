@@ -6,6 +6,7 @@ mod exchange;
 mod handshake;
 mod intake;
 mod pace;
+mod watch;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -27,6 +28,7 @@ use crate::metrics::Closed;
 use crate::session::{Detach, of_end, put_disconnect};
 use crate::worker::{Attached, SessionRef, Stage, Worker};
 use intake::Intake;
+use watch::Watch;
 
 /// Reads of one connection in one turn, before others get theirs.
 const READS_PER_TURN: usize = 4;
@@ -105,6 +107,8 @@ struct Connection {
     out: Vec<u8>,
     written: usize,
     seat: Option<Seat>,
+    /// Has the socket while nothing is read from it.
+    watch: Option<Box<Watch>>,
 }
 
 impl Connection {
@@ -129,6 +133,7 @@ impl Connection {
             out: Vec::new(),
             written: 0,
             seat: Some(seat),
+            watch: None,
         }
     }
 
@@ -138,8 +143,16 @@ impl Connection {
             let waker = cx.waker().clone();
             self.worker.with(|state| state.register(self.at, waker));
         }
+        let has_failed = self.watch.take().is_some_and(|watch| {
+            let (stream, has_failed) = watch.end(cx);
+            self.stream = stream;
+            has_failed
+        });
         if let Some(reason) = self.kick.get() {
             return Poll::Ready(End::Kicked(reason));
+        }
+        if has_failed {
+            return Poll::Ready(End::Lost);
         }
         self.worker.tick();
         for _ in 0..READS_PER_TURN {
@@ -154,7 +167,7 @@ impl Connection {
             let held = full || !self.out.is_empty();
             let held = self.worker.with(|state| state.must_hold(self.at, held));
             if held || self.eof || self.worker.shared.is_past(Stage::Quiet) {
-                return Poll::Pending; // woken by room, by an acknowledgement, by the socket taking more, or kicked
+                return self.look_after(cx); // woken by room, by an acknowledgement, by the socket taking more, or kicked
             }
             match self.poll_read(cx) {
                 Poll::Pending => return self.flush_acks(cx),
@@ -164,6 +177,25 @@ impl Connection {
         }
         yield_to_others(cx);
         self.flush_acks(cx)
+    }
+
+    /// Waits with nothing read: for what wakes it, or for the peer's reset. Where something waits to be written, the socket
+    /// tells of that in any case. A client that has sent DISCONNECT may go as it likes: what it sent before is handled first.
+    fn look_after(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.out.is_empty() || self.intake.has_left() {
+            return Poll::Pending;
+        }
+        let mut watch = Watch::over(std::mem::replace(&mut self.stream, Transport::Closed));
+        match watch.poll(cx) {
+            Poll::Ready(stream) => {
+                self.stream = stream;
+                Poll::Ready(End::Lost)
+            }
+            Poll::Pending => {
+                self.watch = Some(Box::new(watch));
+                Poll::Pending
+            }
+        }
     }
 
     /// Writes what the session has to say, then handles what waits as far as there is room. What is acknowledged makes

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -82,6 +82,29 @@ impl Transport {
     /// Whether its WebSocket handshake is done.
     pub fn is_websocket(&self) -> bool {
         matches!(self, Self::WebSocket(_))
+    }
+
+    /// Waits until the socket has failed: the peer took it down (RST), or the system gave the peer up. A peer that only says
+    /// that it sends nothing more (FIN) may have sent much before, and waits for the answers.
+    pub async fn failed(&mut self) {
+        let socket = self.socket();
+        let waited = match socket.wake_up() {
+            Ok(()) => match socket {
+                Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
+                Self::Unix(stream) => stream.ready(Interest::ERROR).await,
+                Self::Resting(_) | Self::WebSocket(_) | Self::Closed => return,
+            },
+            Err(_) => return,
+        };
+        let _ = waited; // without a reactor nothing goes on here in any case
+    }
+
+    /// The socket at the bottom.
+    fn socket(&mut self) -> &mut Self {
+        match self {
+            Self::WebSocket(websocket) => websocket.socket().socket(),
+            socket => socket,
+        }
     }
 
     /// Takes it off this thread's reactor.

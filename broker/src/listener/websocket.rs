@@ -111,6 +111,11 @@ impl WebSocket {
         Self { socket, framing }
     }
 
+    /// What its frames travel on.
+    pub fn socket(&mut self) -> &mut Transport {
+        &mut self.socket
+    }
+
     /// Takes them apart.
     pub fn into_parts(self) -> (Transport, Framing) {
         (self.socket, self.framing)

@@ -1,12 +1,13 @@
 //! The log is full: who is held, who is told, who is dropped, and that one client can't fill it alone.
 
+use std::net::Shutdown;
 use std::time::Duration;
 
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{QoS, Reason, Version};
 use forebay_broker::config::{Config, LogConfig};
 
-use super::support::{Client, Received, TestBroker, small_log};
+use super::support::{Client, Received, TestBroker, small_log, until};
 
 /// A log of 16 KiB and next to nothing on the bus.
 fn small(config: &mut Config) {
@@ -127,4 +128,45 @@ fn one_client_cannot_fill_the_log_alone() {
         assert_eq!(greedy.receive(), Received::Puback(200, Reason::Success));
         broker.stop();
     }
+}
+
+#[test]
+fn a_held_client_whose_peer_resets_is_let_go_at_once_and_one_that_only_stops_sending_is_heard_out() {
+    let broker = TestBroker::start(
+        |config| {
+            small(config);
+            config.limits.max_connections = 4;
+        },
+        Level::Received,
+    );
+    let mut watcher = Client::connect(&broker, "watcher", Version::V311);
+    watcher.subscribe("will", QoS::AtMostOnce, 1);
+    assert!(matches!(watcher.receive(), Received::Suback(..)));
+    let mut filler = Client::connect(&broker, "filler", Version::V311);
+    assert!(fill(&mut filler) < 60);
+    let mut stops = Client::connect(&broker, "stops", Version::V311);
+    let mut resets = Client::connect_with_will(&broker, "resets", "will", b"gone", b"");
+    for client in [&mut stops, &mut resets] {
+        client.publish("t", &[8; 1536], QoS::AtMostOnce, 0);
+        client.publish("t", &[9; 1536], QoS::AtLeastOnce, 1);
+        client.ping(); // answered behind them: they are with the broker, and held
+        assert_eq!(client.receive(), Received::Pingresp);
+    }
+    stops.socket().shutdown(Shutdown::Write).unwrap(); // FIN
+    assert!(
+        Client::try_connect(&broker, "more", Version::V311).is_none(),
+        "four are all"
+    );
+    resets.socket().set_linger(Some(Duration::ZERO)).unwrap();
+    drop(resets); // RST
+    let mut further = None;
+    until("its place is free, though the log still is full", || {
+        further = Client::try_connect(&broker, "further", Version::V311);
+        further.is_some()
+    });
+    let seen = broker.records(60 + 2 + 1);
+    let of = |first: u8| seen.iter().filter(|record| record.payload[0] == first).count();
+    assert_eq!((of(7), of(8), of(9)), (60, 1, 1));
+    assert_eq!(watcher.receive(), Received::Publish(b"gone".to_vec(), 0));
+    broker.stop();
 }

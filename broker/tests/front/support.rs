@@ -499,6 +499,10 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    pub fn socket(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.stream)
+    }
+
     /// The next whole frame; `None` when the broker closed.
     pub fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
