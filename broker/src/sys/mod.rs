@@ -21,10 +21,11 @@ use tree::{Figures, Tree};
 /// What clients may publish there all the same: bridges of Mosquitto tell by it whether they stand.
 const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
 
-/// Whether clients may not publish on this topic.
+/// Whether clients may not publish on this topic: what the broker says itself, and what begins a shared subscription,
+/// which is no topic.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    let below = topic.strip_prefix("$SYS");
-    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && !matches(BRIDGE_STATE, topic)
+    let first = topic.split('/').next();
+    first == Some("$share") || (first == Some("$SYS") && !matches(BRIDGE_STATE, topic))
 }
 
 /// The thread.
@@ -176,12 +177,15 @@ mod tests {
             "$SYS/broker/uptime",
             "$SYS/broker/connection/state",
             "$SYS/x",
+            "$share/group/a",
+            "$share",
         ] {
             assert!(is_reserved(reserved), "{reserved}");
         }
         for free in [
             "a",
             "$SYSTEM/x",
+            "$shared/x",
             "$sys/x",
             "$SYS/broker/connection/edge.b/state",
             "a/$SYS",
