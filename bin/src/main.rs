@@ -12,6 +12,7 @@ mod logging;
 mod migrate;
 mod node;
 mod passwd;
+mod reload;
 mod run;
 mod spool;
 mod verify;

@@ -69,13 +69,9 @@ impl Node {
         self.broker.addresses()
     }
 
-    /// Reads users and rules again. A faulty file is told, and what it said before stays in force.
-    pub fn reload(&self) {
-        let faults = self.auth.reload();
-        for fault in &faults {
-            tracing::error!("SIGHUP: {fault}; what this file said before stays in force");
-        }
-        tracing::info!(faults = faults.len(), "SIGHUP: users and rules were read again");
+    /// Who may connect and what they may do.
+    pub fn auth(&self) -> &FileAuth {
+        &self.auth
     }
 
     /// What ends the process when it is raised.

@@ -12,13 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, Probes, Readiness, Ready};
 use crate::config::{LogFormat, Settings};
 use crate::node::Node;
+use crate::reload::Reload;
 use crate::{exit, files, logging};
 
 /// Time for a stop in order: below the 30 seconds after which Kubernetes kills.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Runs until a signal says stop or a part dies; gives the exit code.
-pub fn run(mut settings: Settings) -> anyhow::Result<u8> {
+/// Runs until a signal says stop or a part dies; gives the exit code. `read` reads the configuration again.
+pub fn run(mut settings: Settings, read: impl Fn() -> anyhow::Result<Settings>) -> anyhow::Result<u8> {
+    let reload = Reload::new(&settings, read);
     logging::start(&settings.log)?;
     for notice in &settings.notices {
         tracing::warn!("{notice}");
@@ -48,7 +50,7 @@ pub fn run(mut settings: Settings) -> anyhow::Result<u8> {
     };
     let _ = started.set(probes);
     announce(&settings, node.addresses(), admin);
-    runtime.block_on(until_the_end(signals, node))
+    runtime.block_on(until_the_end(signals, node, reload))
 }
 
 /// Says "starting" until there is a node to ask.
@@ -139,11 +141,14 @@ impl Signals {
     }
 }
 
-async fn until_the_end(mut signals: Signals, node: Node) -> anyhow::Result<u8> {
+async fn until_the_end<R>(mut signals: Signals, node: Node, reload: Reload<R>) -> anyhow::Result<u8>
+where
+    R: Fn() -> anyhow::Result<Settings>,
+{
     let fatal = node.fatal();
     tokio::select! {
         fault = fatal.raised() => return Ok(died(&fault)),
-        signal = signals.stop(|| node.reload()) => tracing::info!(signal, "stopping"),
+        signal = signals.stop(|| reload.run(node.auth())) => tracing::info!(signal, "stopping"),
     }
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()

@@ -77,11 +77,16 @@ struct Source {
 
 impl Source {
     fn load(&self) -> anyhow::Result<Settings> {
+        self.read(true)
+    }
+
+    /// `with_files`: the users and rules that it names must be readable too.
+    fn read(&self, with_files: bool) -> anyhow::Result<Settings> {
         let Some(conf) = &self.mosquitto_conf else {
-            return Ok(config::load(self.config.as_deref(), "")?);
+            return Ok(config::load(self.config.as_deref(), "", with_files)?);
         };
         let migrated = crate::migrate::migrate(conf)?;
-        let mut settings = config::load(self.config.as_deref(), &migrated.toml)?;
+        let mut settings = config::load(self.config.as_deref(), &migrated.toml, with_files)?;
         let told = migrated.notes.iter().map(ToString::to_string);
         settings.notices.extend(told);
         Ok(settings)

@@ -69,17 +69,26 @@ pub struct Refused {
 
 impl std::error::Error for Refused {}
 
+impl Refused {
+    /// Each fault behind its place, with what to do about it.
+    pub fn each(&self) -> impl Iterator<Item = (String, &str)> {
+        self.faults.iter().map(|fault| {
+            let place = match &fault.place {
+                Place::Line(line) => format!("{}:{line}", self.file),
+                Place::Env(name) => format!("environment {name}"),
+                Place::Whole => self.file.clone(),
+            };
+            (format!("{place}: {}", fault.text), fault.hint.as_str())
+        })
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in &self.faults {
-            match &fault.place {
-                Place::Line(line) => write!(f, "{}:{line}: ", self.file)?,
-                Place::Env(name) => write!(f, "environment {name}: ")?,
-                Place::Whole => write!(f, "{}: ", self.file)?,
-            }
-            writeln!(f, "{}", fault.text)?;
-            if !fault.hint.is_empty() {
-                writeln!(f, "    hint: {}", fault.hint)?;
+        for (fault, hint) in self.each() {
+            writeln!(f, "{fault}")?;
+            if !hint.is_empty() {
+                writeln!(f, "    hint: {hint}")?;
             }
         }
         match self.faults.len() {

@@ -65,8 +65,8 @@ pub enum LogFormat {
 }
 
 /// Reads `file`, where there is one, and the environment. `more` is text that stands below the file's, so that its
-/// places stay right.
-pub fn load(file: Option<&Path>, more: &str) -> Result<Settings, Refused> {
+/// places stay right. `with_files`: the users and rules that it names must be readable too.
+pub fn load(file: Option<&Path>, more: &str, with_files: bool) -> Result<Settings, Refused> {
     let (name, text) = match file {
         None => ("the configuration".to_owned(), String::new()),
         Some(file) => (file.display().to_string(), read_file(file)?),
@@ -76,7 +76,7 @@ pub fn load(file: Option<&Path>, more: &str) -> Result<Settings, Refused> {
         // A name that is not UTF-8 is none of ours; a value that is not is refused where it is read.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
-    read_text(&text, vars, true).map_err(|faults| Refused { file: name, faults })
+    read_text(&text, vars, with_files).map_err(|faults| Refused { file: name, faults })
 }
 
 fn read_file(file: &Path) -> Result<String, Refused> {

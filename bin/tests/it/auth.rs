@@ -92,6 +92,55 @@ fn users_keep_to_their_topics_and_sighup_takes_new_files() {
 }
 
 #[test]
+fn sighup_takes_the_rules_of_the_configuration_and_says_what_else_has_changed() {
+    const RULE: &str = "[[acl]]\non = \"own/{client_id}\"\n[[acl]]\nmay = [\"subscribe\"]\non = \"#\"\n";
+    let mut forebay = Forebay::start(&format!("{PLAIN}{RULE}"));
+    let port = forebay.mqtt;
+    let watcher = Subscriber::start(port, &["-i", "watcher", "-t", "#"]);
+    let refused = |topic: &str| send(port, &["-i", "me"], topic).1.contains("Not authorized");
+    let mut reloads = 0;
+    let mut reload = |forebay: &Forebay, change: &dyn Fn(String) -> String| {
+        forebay.reconfigure(change);
+        forebay.hang_up();
+        reloads += 1;
+        wait_for("it is read again", Duration::from_secs(30), || {
+            (forebay.log().matches("were read again").count() == reloads).then_some(())
+        });
+        forebay.log()
+    };
+    assert!(!refused("own/me") && refused("new/me"));
+
+    // Faulty: told with its line, and all stays; what is behind the fault too.
+    let lines = PLAIN.matches('\n').count();
+    let log = reload(&forebay, &|text| {
+        text.replace("on = \"own/", "on = \"#own/") + "[[acl]]\non = \"new/#\"\n"
+    });
+    let place = format!("forebay.toml:{}: ", lines + 2);
+    assert!(
+        log.contains(&place) && log.contains("from before stay in force"),
+        "{log}"
+    );
+    assert!(!refused("own/me") && refused("new/me"));
+
+    let log = reload(&forebay, &|text| text.replace("#own/", "new/"));
+    assert!(!log.contains("changed"), "{log}");
+    assert!(refused("own/me") && !refused("new/me"));
+
+    let log = reload(&forebay, &|text| {
+        text.replace("[admin]", "[limits]\nmax_inflight_messages = 7\n[admin]")
+            .replace("may = [\"subscribe\"]", "who = \"client:me\"")
+    });
+    assert!(log.contains("takes effect at the next start"), "{log}");
+    assert!(!refused("own/me") && !refused("new/me"));
+    assert_eq!(
+        watcher.wait_messages(4),
+        ["own/me 0 0 m", "own/me 0 0 m", "new/me 0 0 m", "new/me 0 0 m"],
+        "what it may not read any more does not come"
+    );
+    assert!(forebay.runs());
+}
+
+#[test]
 fn mosquittos_own_files_and_configuration_are_taken_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);

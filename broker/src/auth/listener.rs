@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::acl::{AnyOf, Live, Rules};
+use super::acl::{AnyOf, Live, Rule, Rules};
 use super::file::FileFault;
 use super::password::Stored;
 use super::pool::Pool;
@@ -102,15 +102,12 @@ impl FileAuth {
                     })
                 })
             });
-            let any = files.acl_file.is_some() || !config.acl.is_empty();
-            let own_rules = any.then(|| {
-                once(&mut rules, &files.acl_file, &mut faults, || {
-                    Live::load(&config.acl, files.acl_file.clone())
-                })
+            let own_rules = once(&mut rules, &files.acl_file, &mut faults, || {
+                Live::load(&config.acl, files.acl_file.clone())
             });
             listeners.push(Access {
                 users: own_users,
-                rules: own_rules.flatten(),
+                rules: own_rules,
             });
         }
         if !faults.is_empty() {
@@ -125,9 +122,10 @@ impl FileAuth {
         })
     }
 
-    /// Reads the files again. A file that is not as it must be stays as it was; what is wrong with it is returned. What
-    /// the rules say now holds for clients that are connected too.
-    pub fn reload(&self) -> Vec<FileFault> {
+    /// Reads the files again, and takes `rules`, if any are given, in place of [`Config::acl`]. A file that is not as it must
+    /// be stays as it was; what is wrong with it is returned. What the rules say now holds for clients that are connected
+    /// too, but for those that came when there were none at all: these have no rules until they connect again.
+    pub fn reload(&self, rules: Option<&[Rule]>) -> Vec<FileFault> {
         let mut faults = Vec::new();
         for file in self.users.values() {
             match Users::load(&file.path) {
@@ -135,10 +133,15 @@ impl FileAuth {
                 Err(found) => faults.extend(found),
             }
         }
-        for rules in self.rules.values() {
-            faults.extend(rules.reload().err().unwrap_or_default());
+        for live in self.rules.values() {
+            faults.extend(live.reload(rules).err().unwrap_or_default());
         }
         faults
+    }
+
+    /// Whether clients of some listener may do everything, since nothing is said.
+    pub fn has_open_listeners(&self) -> bool {
+        self.rules.values().any(|rules| rules.is_empty())
     }
 
     /// Whether `password` is the user's: at once where it is known or cheap, else by the pool.
@@ -147,7 +150,8 @@ impl FileAuth {
             return Answer::Now(verdict(name.to_owned(), false));
         }
         let (stored, known) = users.find(name);
-        let may = known && password.is_some();
+        // Mosquitto lets nobody in with an empty password, whatever the file says: an account may be closed by it.
+        let may = known && password.is_some_and(|password| !password.is_empty());
         let password = password.unwrap_or_default();
         let tag = self.verified.tag(name, password, stored);
         let name = name.to_owned();
@@ -205,7 +209,9 @@ impl Authenticator for FileAuth {
         let Some(access) = self.listeners.get(origin.listener) else {
             return Answer::Now(Err(Reason::ServerUnavailable));
         };
-        let rules = access.rules.clone().map(|rules| rules as Arc<dyn Rules>);
+        // Who comes where nothing is said is never asked about: that costs nothing.
+        let rules = access.rules.clone().filter(|rules| !rules.is_empty());
+        let rules = rules.map(|rules| rules as Arc<dyn Rules>);
         let answer = match (&access.users, connect.username) {
             (Some(file), Some(name)) if origin.is_near_enough() => {
                 self.check(&file.users.load(), name, connect.password)
@@ -219,7 +225,7 @@ impl Authenticator for FileAuth {
     }
 
     fn rules_of_kept(&self) -> Option<Arc<dyn Rules>> {
-        if self.listeners.iter().any(|access| access.rules.is_none()) {
+        if self.has_open_listeners() {
             return None;
         }
         let each = self.rules.values().map(|rules| rules.clone() as Arc<dyn Rules>);
@@ -238,6 +244,7 @@ mod tests {
     const HASHES: &str = "\
 alice:$7$101$eFtbN09P0tGbE5mq$iVdxnijnwpqvHNkpFDaCQp8/0TeB1S0UDH9/wSqpEAEXPVyUbWxh0JLeVchR/kwXMBCLPctNkzDqxmU/w2w5+A==
 carol:$6$oTXWLDknf1Jdp2E7$mdPCsbfxbptWN5DHjQw/Oe6P+bWuUhoF3kzDMHLnc9SMYS4PRilFbkC+kb0NCZvIjsOg58aAjL0SlqwMywwM4g==
+closed:$7$101$ARcL3XY27VayjBIy$tyrNuKA9GmrCEeHV0ETYSaQYrHlAl6OKgYloDdmNDqmZKd5/9K1U6C+NpWHvmioKx386gmJbF3Plgui7Ip6YpA==
 ";
 
     #[test]
@@ -302,6 +309,7 @@ carol:$6$oTXWLDknf1Jdp2E7$mdPCsbfxbptWN5DHjQw/Oe6P+bWuUhoF3kzDMHLnc9SMYS4PRilFbk
             ("alice", b"geheim", false),
             ("carol", b"secret one", false),
             ("eve", b"geheim", false),
+            ("closed", b"", false), // its hash is that of the empty password
         ] {
             for round in 0..3 {
                 let answer = ask(username, password);

@@ -224,17 +224,53 @@ fn rules_that_are_read_again_hold_at_once_for_who_is_connected() {
     };
     try_it(true, true);
     std::fs::write(&path, "topic deny a/b\ntopic readwrite #\n").unwrap();
-    assert_eq!(auth.reload(), []);
+    assert_eq!(auth.reload(None), []);
     try_it(false, false);
     std::fs::write(&path, "topic write a/b\ntopic read c\n").unwrap();
-    assert_eq!(auth.reload(), []);
+    assert_eq!(auth.reload(None), []);
     try_it(true, false);
     std::fs::write(&path, "topic wrote a/b\n").unwrap();
-    assert_eq!(auth.reload().len(), 1);
+    assert_eq!(auth.reload(None).len(), 1);
+    try_it(true, false);
+    // New rules of the configuration hold though the file is faulty, and with what the file said before.
+    assert_eq!(auth.reload(Some(&[rule(true, false, "a/b", false)])).len(), 1);
+    try_it(false, false);
+    assert_eq!(auth.reload(Some(&[rule(true, false, "a/c", false)])).len(), 1);
     try_it(true, false);
     std::fs::write(&path, "topic a/b\n").unwrap();
-    assert_eq!(auth.reload(), []);
+    assert_eq!(auth.reload(None), []);
     try_it(true, true);
+    broker.stop();
+}
+
+#[test]
+fn the_first_rules_of_a_reload_hold_for_who_connects_then_and_the_last_ones_that_go_free_all() {
+    let (broker, auth) = reloadable(|_| {});
+    let rule = rule(true, true, "own/{client_id}", true);
+    let answer = |client: &mut Client, topic: &str| {
+        client.publish(topic, b"m", QoS::AtLeastOnce, 7);
+        client.receive()
+    };
+    let mut early = Client::connect(&broker, "early", Version::V5);
+    assert!(auth.has_open_listeners());
+    assert_eq!(auth.reload(Some(std::slice::from_ref(&rule))), []);
+    assert!(!auth.has_open_listeners());
+    let mut late = Client::connect(&broker, "late", Version::V5);
+    assert_eq!(
+        answer(&mut late, "own/late"),
+        Received::Puback(7, Reason::Success)
+    );
+    assert_eq!(answer(&mut late, "x"), Received::Puback(7, Reason::NotAuthorized));
+    assert_eq!(answer(&mut early, "x"), Received::Puback(7, Reason::Success));
+    let mut early = Client::connect(&broker, "early", Version::V5);
+    assert_eq!(
+        answer(&mut early, "x"),
+        Received::Puback(7, Reason::NotAuthorized)
+    );
+    assert_eq!(auth.reload(Some(&[])), []);
+    for client in [&mut early, &mut late] {
+        assert_eq!(answer(client, "x"), Received::Puback(7, Reason::Success));
+    }
     broker.stop();
 }
 
@@ -387,7 +423,7 @@ fn a_message_of_a_group_goes_to_a_member_that_may_read_it() {
         subscribe(bob, Reason::GrantedQoS1);
     }
     std::fs::write(&path, LESS).unwrap();
-    assert_eq!(auth.reload(), []);
+    assert_eq!(auth.reload(None), []);
     let mut alice = come("alice", "alice", true);
     subscribe(&mut alice, Reason::GrantedQoS1);
     // What was sent to the member or waits for it is for one that may read it when another user takes its session.

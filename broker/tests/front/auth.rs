@@ -192,7 +192,7 @@ fn files_are_read_again_and_a_faulty_one_leaves_what_was() {
     };
     assert!(may("alice", ALICES) && may("carol", CAROLS));
     std::fs::write(&path, "alice:plain\n").unwrap();
-    let faults = auth.reload();
+    let faults = auth.reload(None);
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert_eq!(
         (faults[0].file.as_path(), faults[0].line),
@@ -200,7 +200,7 @@ fn files_are_read_again_and_a_faulty_one_leaves_what_was() {
     );
     assert!(may("alice", ALICES) && may("carol", CAROLS));
     std::fs::write(&path, format!("{CAROL}\n")).unwrap();
-    assert_eq!(auth.reload(), []);
+    assert_eq!(auth.reload(None), []);
     assert!(!may("alice", ALICES) && may("carol", CAROLS));
     broker.stop();
 }

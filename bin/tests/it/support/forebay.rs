@@ -228,6 +228,13 @@ impl Forebay {
         self.process.ended().is_none()
     }
 
+    /// Puts `change` of what its configuration says now in its place.
+    pub fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let file = self.dir.path().join("forebay.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, change(text)).unwrap();
+    }
+
     /// SIGHUP.
     pub fn hang_up(&self) {
         self.process.hang_up();

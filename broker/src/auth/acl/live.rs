@@ -28,16 +28,23 @@ impl Live {
         })
     }
 
-    /// Reads the file again; if it is not as it must be, all stays as it was.
-    pub fn reload(&self) -> Result<(), Vec<FileFault>> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let acl = Acl {
-            rules: self.acl.load().rules.clone(),
-            file: Some(FileRules::load(path)?),
+    /// Reads the file again, and takes `rules` in place of those from before. A file that is not as it must be stays as it was.
+    pub fn reload(&self, rules: Option<&[Rule]>) -> Result<(), Vec<FileFault>> {
+        let before = self.acl.load_full();
+        let read = self.path.as_deref().map(FileRules::load).transpose();
+        let (file, faults) = match read {
+            Ok(file) => (file, Ok(())),
+            Err(faults) => (before.file.clone(), Err(faults)),
         };
-        self.acl.store(Arc::new(acl));
+        let rules = rules.unwrap_or(&before.rules).to_vec();
+        self.acl.store(Arc::new(Acl { rules, file }));
         self.generation.fetch_add(1, Ordering::Release); // after the store: who sees the number sees the rules
-        Ok(())
+        faults
+    }
+
+    /// Whether nothing is said, and so all is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.acl.load().is_empty()
     }
 }
 
