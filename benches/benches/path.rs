@@ -1,5 +1,5 @@
 //! The way of a publish behind the codec, step by step: who subscribed to it, which routes take it, its record in a chunk,
-//! and the chunk in the spool: cargo bench -p forebay-bench --bench path.
+//! the chunk in the spool, and the window of its partition on the way to Kafka: cargo bench -p forebay-bench --bench path.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,6 +16,7 @@ use forebay_broker::hub::{SubscriberId, SubscriptionOptions};
 use forebay_broker::record::{PublishRecord, Record};
 use forebay_broker::spool::fs::RealFs;
 use forebay_broker::spool::{self, LogReader, LogWriter, SpoolConfig};
+use forebay_sink::window::{Lane, Ledger};
 use forebay_sink::{RouteConfig, Routes, SinkConfig, compile, partition_for};
 
 const PAYLOAD: [u8; 128] = [b'x'; 128];
@@ -162,5 +163,54 @@ fn spool_sync(bencher: Bencher, chunks: u64) {
         while let Some(entry) = reader.read(std::time::Duration::ZERO).unwrap() {
             reader.commit(entry.end()).unwrap();
         }
+    });
+}
+
+/// All records of a chunk through the windows of so many partitions: in line, sent, reported in batches, done; and the chunk
+/// with them.
+#[divan::bench(args = [1, 12, 1000])]
+fn window(bencher: Bencher, partitions: usize) {
+    const REPORTED_AT_ONCE: u64 = 64;
+    let chunk = chunk(0);
+    let count = u64::from(chunk.count());
+    let bytes = chunk.as_bytes().len() / chunk.count() as usize;
+    let mut lanes: Vec<Lane<u64>> = (0..partitions).map(|_| Lane::default()).collect();
+    let mut ledger = Ledger::default();
+    let mut sequence = 0;
+    let mut sent: Vec<(usize, u64)> = Vec::new();
+    // Until a partition has had a report, one record is alone on its way.
+    for (at, lane) in lanes.iter_mut().enumerate() {
+        let slot = ledger.push(chunk.clone(), at as u64, 0);
+        lane.push(0, bytes);
+        lane.mark_sent();
+        assert!(lane.delivered(0) && lane.pop().is_some());
+        ledger.release(slot);
+    }
+    assert!(ledger.advance().is_some());
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        let slot = ledger.push(chunk.clone(), sequence, 0);
+        for record in 0..count {
+            let at = (record as usize * 7) % partitions;
+            let Some(lane) = lanes.get_mut(at) else { continue };
+            ledger.need(slot);
+            lane.push(sequence + record, bytes);
+            if let Some((ticket, value)) = lane.next(usize::MAX) {
+                black_box(value);
+                lane.mark_sent();
+                sent.push((at, ticket));
+            }
+            if sent.len() as u64 == REPORTED_AT_ONCE || record + 1 == count {
+                for (at, ticket) in sent.drain(..) {
+                    let Some(lane) = lanes.get_mut(at) else { continue };
+                    lane.delivered(black_box(ticket));
+                    while lane.pop().is_some() {
+                        ledger.release(slot);
+                    }
+                }
+            }
+        }
+        ledger.release(slot);
+        sequence += count;
+        ledger.advance()
     });
 }

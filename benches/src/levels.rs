@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::stage::{self, Recipe};
+use crate::stage::{self, Recipe, Sink};
 
 /// Arguments of `levels`.
 #[derive(Debug, clap::Args)]
@@ -63,8 +63,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     );
     for round in 1..=args.rounds {
         for (level, costs) in args.levels.iter().zip(&mut costs) {
-            let kafka = Some((args.bootstrap.as_str(), level.as_str(), ""));
-            let cost = measure(args, &Recipe::forebay(&binary, level, kafka))?;
+            let sink = Sink {
+                bootstrap: &args.bootstrap,
+                level,
+                more: "",
+            };
+            let cost = measure(args, &Recipe::forebay(&binary, level, Some(sink)))?;
             println!(
                 "{round:>5} {level:>10} {:>12.3} {:>12.0} {:>11.2}",
                 cost.cpu_us, cost.rate, cost.p99_ms
@@ -92,7 +96,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn measure(args: &Args, recipe: &Recipe) -> Result<Cost> {
     let stage = recipe.start()?;
-    let before = stage.cpu_s()?;
     let work = [
         "pub",
         "-n",
@@ -103,10 +106,10 @@ fn measure(args: &Args, recipe: &Recipe) -> Result<Cost> {
         &args.count,
     ];
     let figures = stage.work(&[&work[..], &["--for", "10m"]].concat())?;
-    stage.drained()?;
-    let published = figures.number("published").context("nothing was published")?;
     Ok(Cost {
-        cpu_us: 1e6 * (stage.cpu_s()? - before) / published.max(1.0),
+        cpu_us: figures
+            .number("CPU per publish")
+            .context("nothing was published")?,
         rate: figures.number("published rate").unwrap_or_default(),
         p99_ms: figures
             .percentile("ack latency from sent", "p99")

@@ -1,14 +1,18 @@
 //! Load generator and checker of Forebay: devices by the thousand, and a look at what became of their messages.
 
 mod acked;
+mod admin;
 mod check;
 mod client;
 mod compare;
 mod floor;
 mod idle;
 mod levels;
+mod marks;
 mod options;
+mod profile;
 mod publish;
+mod size;
 mod stage;
 mod storm;
 mod subscribe;
@@ -52,6 +56,10 @@ enum Command {
     Levels(levels::Args),
     /// Forebay and each other broker that is there, on the same work
     Compare(compare::Args),
+    /// Where a Forebay's CPU time goes, by room
+    Profile(profile::Args),
+    /// What so many devices need: CPU, memory, disk, partitions
+    Size(size::Args),
     /// The least that a broker can cost: answers and does nothing else
     Floor(floor::Args),
 }
@@ -90,6 +98,8 @@ fn main() -> ExitCode {
         Command::Storm(args) => storm::run(&args),
         Command::Levels(args) => levels::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Size(args) => size::run(&args),
         Command::Floor(args) => floor::run(&args),
     };
     result.unwrap_or_else(|error| {

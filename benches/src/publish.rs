@@ -12,7 +12,7 @@ use crate::acked::{Promise, Promises};
 use crate::client::run::{Outcome, Run};
 use crate::client::stats::{Live, percentiles};
 use crate::options::{Options, print_connections};
-use crate::{seconds, watch};
+use crate::{admin, seconds, watch};
 
 /// Arguments of `pub`.
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,36 @@ pub struct Args {
     /// Process whose CPU time to measure from the start of publishing to the last acknowledgement
     #[arg(long)]
     pid: Option<u32>,
+    /// Forebay's admin address: go on measuring until the last record is in Kafka, with the connections standing
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+}
+
+/// What is looked at before and after.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// CPU seconds of the process.
+    cpu_s: Option<f64>,
+    /// Bytes that it has had written to disk.
+    written: Option<u64>,
+    /// Seconds in which the cores had work, over all of them.
+    busy_s: Option<f64>,
+    /// Records that Kafka has acknowledged.
+    in_kafka: Option<f64>,
+}
+
+impl Look {
+    fn new(args: &Args, metrics: &str) -> Self {
+        let pid = args.pid;
+        Self {
+            at: Instant::now(),
+            cpu_s: pid.and_then(|pid| Some(watch::sample(pid, Instant::now()).ok()?.cpu_s)),
+            written: pid.and_then(watch::written),
+            busy_s: watch::busy_s(),
+            in_kafka: admin::value(metrics, "forebay_kafka_delivered_total"),
+        }
+    }
 }
 
 /// Runs it, prints the report.
@@ -78,21 +108,24 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     plan.publish = true;
     plan.count = args.count.unwrap_or(u64::MAX);
     let run = args.options.run(plan, args.rate, args.drain)?;
-    let cpu_s = || Some(watch::sample(args.pid?, Instant::now()).ok()?.cpu_s);
-    let mut before = None;
+    let first = args.admin.as_ref().map(|admin| admin::get(admin, "/metrics"));
+    let first = first.transpose()?.unwrap_or_default();
+    let (mut before, mut after) = (None, None);
     let mut last = (0, 0);
     let each_second = |live: &Live| {
         if !args.options.quiet {
             progress(&run, live, &mut last);
         }
     };
-    let outcome = run.work(|| before = cpu_s(), each_second)?;
+    let at_end = || {
+        let metrics = args.admin.as_ref().map(|admin| admin::drained(admin));
+        after = Some(Look::new(args, &metrics.transpose()?.unwrap_or_default()));
+        Ok(())
+    };
+    let outcome = run.work_until(|| before = Some(Look::new(args, &first)), each_second, at_end)?;
     report(args, &run, &outcome);
-    if let (Some(before), Some(after)) = (before, cpu_s()) {
-        let used_s = after - before;
-        let each = 1e6 * used_s / outcome.stats.published.max(1) as f64;
-        println!("CPU of --pid while publishing  {used_s:.2} s");
-        println!("CPU per publish                {each:.3} us");
+    if let (Some(before), Some(after)) = (before, after) {
+        report_cost(before, after, outcome.stats.published);
     }
     let open = write_acked(args, &run, &outcome)?;
     println!("sent but not acknowledged      {open}");
@@ -159,6 +192,34 @@ fn report(args: &Args, run: &Run, outcome: &Outcome) {
             own.cpu_s,
             own.rss_kib / 1024.0
         );
+    }
+}
+
+/// What the broker and the machine had to do for it.
+fn report_cost(before: Look, after: Look, published: u64) {
+    let took = (after.at - before.at).as_secs_f64().max(1e-9);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if let (Some(from), Some(to)) = (before.cpu_s, after.cpu_s) {
+        let each = 1e6 * (to - from) / published.max(1) as f64;
+        println!("CPU of --pid while publishing  {:.2} s", to - from);
+        println!("CPU per publish                {each:.3} us");
+    }
+    if let (Some(from), Some(to)) = (before.written, after.written) {
+        println!(
+            "disk rate of --pid             {:.1} MB/s",
+            to.saturating_sub(from) as f64 / took / 1e6
+        );
+    }
+    if let (Some(from), Some(to)) = (before.busy_s, after.busy_s) {
+        let share = 100.0 * (to - from) / took / cores as f64;
+        println!("machine busy                   {share:.0} % of {cores} cores");
+    }
+    if let Some(to) = after.in_kafka {
+        println!(
+            "in Kafka                       {:.0}",
+            to - before.in_kafka.unwrap_or_default()
+        );
+        println!("all in Kafka after             {took:.2} s");
     }
 }
 

@@ -1,7 +1,6 @@
 //! Brokers as processes, and the load generator run on them as a process of its own, for the commands that compare.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,12 +8,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::watch;
+use crate::admin;
 
+/// Where all records go.
+const TOPIC: &str = "forebay-bench";
 /// Longest start of a broker.
 const START: Duration = Duration::from_secs(30);
-/// Longest wait until all that a broker took is in Kafka.
-const DRAIN: Duration = Duration::from_secs(120);
+
+/// Where a Forebay brings its records.
+#[derive(Debug, Clone, Copy)]
+pub struct Sink<'a> {
+    /// Kafka.
+    pub bootstrap: &'a str,
+    /// When publishes are acknowledged.
+    pub level: &'a str,
+    /// More lines of the route.
+    pub more: &'a str,
+}
 
 /// How a broker is started. `{port}`, `{admin}` and `{dir}` in arguments and file are filled in.
 #[derive(Debug, Clone)]
@@ -32,13 +42,18 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A Forebay of this binary; with a Kafka, at this level and with these headers.
-    pub fn forebay(binary: &Path, name: &str, kafka: Option<(&str, &str, &str)>) -> Self {
-        let sink = kafka.map_or(String::new(), |(bootstrap, level, more)| {
+    /// A Forebay of this binary, with a Kafka or without.
+    pub fn forebay(binary: &Path, name: &str, kafka: Option<Sink<'_>>) -> Self {
+        let sink = kafka.map_or(String::new(), |sink| {
+            let Sink {
+                bootstrap,
+                level,
+                more,
+            } = sink;
             format!(
                 "[kafka]\ncreate_topics = true\npartitions = 6\nreplication = 1\n[kafka.properties]\n\
                  \"bootstrap.servers\" = \"{bootstrap}\"\n[[route]]\nfilter = \"devices/{{device_id}}/#\"\n\
-                 topic = \"forebay-bench\"\nack = \"{level}\"\n{more}\n"
+                 topic = \"{TOPIC}\"\nack = \"{level}\"\n{more}\n"
             )
         });
         Self {
@@ -51,6 +66,12 @@ impl Recipe {
             ),
             sinks: kafka.is_some(),
         }
+    }
+
+    /// The same, though its Kafka is not there: nothing is waited for.
+    pub fn without_kafka(mut self) -> Self {
+        self.sinks = false;
+        self
     }
 
     /// Mosquitto, where it is installed.
@@ -85,15 +106,22 @@ impl Recipe {
         })
     }
 
-    /// Stock rumqttd, where its binary stands beside this one.
-    pub fn rumqttd() -> Option<Self> {
+    /// Stock rumqttd, where its binary stands beside this one; with a Kafka one record a publish.
+    pub fn rumqttd(bootstrap: Option<&str>) -> Option<Self> {
         let binary = std::env::current_exe().ok()?.with_file_name("stock-rumqttd");
+        let mut command = words(&[&binary.display().to_string(), "{port}"]);
+        if let Some(bootstrap) = bootstrap {
+            command.extend(words(&["{admin}", bootstrap, TOPIC]));
+        }
         binary.exists().then(|| Self {
-            name: "rumqttd, local link".to_owned(),
+            name: match bootstrap {
+                Some(_) => "rumqttd, local link, to Kafka".to_owned(),
+                None => "rumqttd, local link".to_owned(),
+            },
             version: "0.20.0".to_owned(),
-            command: words(&[&binary.display().to_string(), "{port}"]),
+            command,
             config: String::new(),
-            sinks: false,
+            sinks: bootstrap.is_some(),
         })
     }
 
@@ -140,6 +168,7 @@ impl Recipe {
             port,
             admin: self.sinks.then_some(admin),
             dir,
+            started: Duration::ZERO,
         };
         stage.wait_open().with_context(|| self.name.clone())?;
         Ok(stage)
@@ -174,55 +203,52 @@ pub struct Stage {
     port: u16,
     admin: Option<u16>,
     dir: tempfile::TempDir,
+    started: Duration,
 }
 
 impl Stage {
     fn wait_open(&mut self) -> Result<()> {
-        let until = Instant::now() + START;
+        let start = Instant::now();
+        let until = start + START;
         loop {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                self.started = start.elapsed();
                 return self.drained();
             }
             if let Some(status) = self.child.try_wait()? {
                 bail!("ended at start with {status}:\n{}", self.log());
             }
             ensure!(Instant::now() < until, "not listening in time:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// How long it took to listen.
+    pub fn started(&self) -> Duration {
+        self.started
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// CPU time of the process since its start, in seconds.
-    pub fn cpu_s(&self) -> Result<f64> {
-        Ok(watch::sample(self.child.id(), Instant::now())?.cpu_s)
-    }
-
     /// Waits until nothing of what it took waits for Kafka.
-    pub fn drained(&self) -> Result<()> {
-        let Some(admin) = self.admin else {
-            return Ok(());
-        };
-        let until = Instant::now() + DRAIN;
-        while !(get(admin, "/readyz")?.starts_with("HTTP/1.1 200")
-            && backlog(&get(admin, "/metrics")?) == Some(0.0))
-        {
-            ensure!(
-                Instant::now() < until,
-                "not all is in Kafka in time:\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    fn drained(&self) -> Result<()> {
+        let drained = self.admin().map(|admin| admin::drained(&admin)).transpose();
+        drained.map(|_| ()).with_context(|| self.log())
     }
 
-    /// Runs `forebay-bench WORK` on it, and gives what that printed.
+    fn admin(&self) -> Option<String> {
+        self.admin.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// Runs `forebay-bench WORK` on it, and gives what that printed; of `pub` until all is in Kafka.
     pub fn work(&self, work: &[&str]) -> Result<Figures> {
+        let admin = self.admin().filter(|_| work.first() == Some(&"pub"));
+        let admin = admin.map(|admin| ["--admin".to_owned(), admin]);
         let output = Command::new(std::env::current_exe()?)
             .args(work)
+            .args(admin.iter().flatten())
             .args(["--quiet", "--broker", &format!("127.0.0.1:{}", self.port)])
             .args(["--pid", &self.child.id().to_string()])
             .output()?;
@@ -243,36 +269,23 @@ impl Drop for Stage {
     }
 }
 
-fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn backlog(metrics: &str) -> Option<f64> {
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("forebay_sink_backlog_records "))?;
-    line.trim().parse().ok()
-}
-
 /// What a report says, by the names of its lines.
 #[derive(Debug, Default)]
 pub struct Figures(HashMap<String, String>);
 
 impl Figures {
-    fn read(text: &str) -> Self {
+    /// Reads what a command printed.
+    pub fn read(text: &str) -> Self {
         let line = |line: &str| {
             let (name, value) = line.split_once("  ")?;
             Some((name.trim().to_owned(), value.trim().to_owned()))
         };
         Self(text.lines().filter_map(line).collect())
+    }
+
+    /// What a line says; empty when it is not there.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
     }
 
     /// The first number of a line.
@@ -315,12 +328,6 @@ mod tests {
         assert_eq!(figures.number("CPU per publish"), Some(2.75));
         assert_eq!(figures.percentile("ack latency from sent", "p99"), Some(4.5));
         assert_eq!(figures.number("nothing"), None);
-    }
-
-    #[test]
-    fn a_backlog_is_found_among_the_metrics() {
-        let text = "# TYPE x gauge\nforebay_sink_backlog_records 17\nforebay_sink_backlog_records_more 1\n";
-        assert_eq!(backlog(text), Some(17.0));
     }
 
     #[test]

@@ -69,6 +69,27 @@ pub fn sample(pid: u32, since: Instant) -> Result<Sample> {
     })
 }
 
+/// Bytes that a process has had written to disk; none where it may not be looked at.
+pub fn written(pid: u32) -> Option<u64> {
+    field(
+        &fs::read_to_string(format!("/proc/{pid}/io")).ok()?,
+        "write_bytes:",
+    )
+}
+
+/// Seconds in which the machine's cores had work, over all of them, since its start.
+pub fn busy_s() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let mut ticks = stat.lines().next()?.split_whitespace().skip(1);
+    let mut sum = 0;
+    for place in 0..8 {
+        let ticks: u64 = ticks.next()?.parse().ok()?;
+        // The fourth and fifth are idle and waiting for a disk.
+        sum += if matches!(place, 3 | 4) { 0 } else { ticks };
+    }
+    Some(sum as f64 / TICKS_PER_SECOND)
+}
+
 /// utime and stime: fields 14 and 15, counted from the name's closing bracket, for the name may hold anything.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -183,6 +204,7 @@ mod tests {
     fn this_process_can_be_looked_at() {
         let sample = sample(std::process::id(), Instant::now()).unwrap();
         assert!(sample.rss_kib > 100.0 && sample.threads >= 1 && sample.files.unwrap() >= 3);
+        assert!(written(std::process::id()).is_some() && busy_s().unwrap() > 0.0);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub mod route;
 mod sink;
 mod status;
 mod template;
-mod window;
+#[doc(hidden)] // for the benchmark of it
+pub mod window;
 
 pub use config::{Fault, RouteConfig, SinkConfig, Undeliverable, Value};
 pub use partition::partition_for;

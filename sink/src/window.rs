@@ -29,7 +29,7 @@ struct Item<T> {
 
 /// The records of one partition, in order.
 #[derive(Debug)]
-pub(crate) struct Lane<T> {
+pub struct Lane<T> {
     items: VecDeque<Item<T>>,
     bytes: usize,
     base: u64,
@@ -58,7 +58,7 @@ impl<T> Default for Lane<T> {
 
 impl<T> Lane<T> {
     /// Appends a record.
-    pub(crate) fn push(&mut self, value: T, bytes: usize) {
+    pub fn push(&mut self, value: T, bytes: usize) {
         self.bytes += bytes;
         self.items.push_back(Item {
             value,
@@ -68,38 +68,38 @@ impl<T> Lane<T> {
     }
 
     /// Records that are not done.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.items.len()
     }
 
     /// Whether all is done.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
     /// Bytes of all that is not done.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Records that were sent and are not done.
-    pub(crate) fn sent(&self) -> usize {
+    pub fn sent(&self) -> usize {
         self.sent
     }
 
     /// Bytes of those.
-    pub(crate) fn sent_bytes(&self) -> usize {
+    pub fn sent_bytes(&self) -> usize {
         self.sent_bytes
     }
 
     /// Whether records are still to go one at a time.
-    pub(crate) fn is_suspect(&self) -> bool {
+    pub fn is_suspect(&self) -> bool {
         self.base < self.alone_until
     }
 
     /// The next record to send and its ticket, if one may go now with at most `max_bytes` on their way. A record
     /// that is larger goes when nothing else is on its way.
-    pub(crate) fn next(&self, max_bytes: usize) -> Option<(u64, &T)> {
+    pub fn next(&self, max_bytes: usize) -> Option<(u64, &T)> {
         let item = self.items.get(self.sent)?;
         let alone = !self.primed || self.is_suspect();
         let fits = self.sent == 0 || (!alone && self.sent_bytes + item.bytes <= max_bytes);
@@ -107,7 +107,7 @@ impl<T> Lane<T> {
     }
 
     /// The record that [`Lane::next`] gave is with the producer.
-    pub(crate) fn mark_sent(&mut self) {
+    pub fn mark_sent(&mut self) {
         if let Some(item) = self.items.get(self.sent) {
             self.sent_bytes += item.bytes;
             self.sent += 1;
@@ -115,7 +115,7 @@ impl<T> Lane<T> {
     }
 
     /// The producer would not even take the record that [`Lane::next`] gave, and never will.
-    pub(crate) fn mark_refused(&mut self) {
+    pub fn mark_refused(&mut self) {
         if let Some(item) = self.items.get_mut(self.sent) {
             item.mark = Mark::Refused;
             self.sent_bytes += item.bytes;
@@ -124,7 +124,7 @@ impl<T> Lane<T> {
     }
 
     /// Kafka has the record of `ticket`. False when no such record is on its way.
-    pub(crate) fn delivered(&mut self, ticket: u64) -> bool {
+    pub fn delivered(&mut self, ticket: u64) -> bool {
         match self.sent_item(ticket) {
             Some(item) => {
                 item.mark = Mark::Delivered;
@@ -135,7 +135,7 @@ impl<T> Lane<T> {
     }
 
     /// The record of `ticket`, if it is on its way.
-    pub(crate) fn sent_mut(&mut self, ticket: u64) -> Option<&mut T> {
+    pub fn sent_mut(&mut self, ticket: u64) -> Option<&mut T> {
         self.sent_item(ticket).map(|item| &mut item.value)
     }
 
@@ -148,14 +148,14 @@ impl<T> Lane<T> {
     }
 
     /// The ticket whose low bits are `low`, of which `bits` are given, if it is on its way.
-    pub(crate) fn ticket(&self, low: u64, bits: u32) -> Option<u64> {
+    pub fn ticket(&self, low: u64, bits: u32) -> Option<u64> {
         let mask = (1 << bits) - 1;
         let ahead = low.wrapping_sub(self.base) & mask;
         (ahead < self.sent as u64).then(|| self.base + ahead)
     }
 
     /// Takes the oldest record if it is done; true with it when Kafka has it, false when it was refused.
-    pub(crate) fn pop(&mut self) -> Option<(T, bool)> {
+    pub fn pop(&mut self) -> Option<(T, bool)> {
         let front = self.items.front()?;
         if self.sent == 0 || front.mark == Mark::Open {
             return None;
@@ -175,7 +175,7 @@ impl<T> Lane<T> {
     }
 
     /// Takes the oldest record, which was on its way alone and was refused.
-    pub(crate) fn refuse_front(&mut self) -> Option<T> {
+    pub fn refuse_front(&mut self) -> Option<T> {
         if self.sent == 0 {
             return None;
         }
@@ -185,12 +185,12 @@ impl<T> Lane<T> {
     }
 
     /// A batch that held `ticket` was refused: up to it, records go one at a time.
-    pub(crate) fn suspect(&mut self, ticket: u64) {
+    pub fn suspect(&mut self, ticket: u64) {
         self.alone_until = self.alone_until.max(ticket + 1);
     }
 
     /// The producer is gone: all goes on from `base` under the next one.
-    pub(crate) fn rewind(&mut self) {
+    pub fn rewind(&mut self) {
         for item in self.items.iter_mut().take(self.sent) {
             item.mark = Mark::Open;
         }
@@ -200,31 +200,31 @@ impl<T> Lane<T> {
     }
 
     /// Nothing was sent for so long that the broker may have forgotten the producer.
-    pub(crate) fn unprime(&mut self) {
+    pub fn unprime(&mut self) {
         if self.sent == 0 {
             self.primed = false;
         }
     }
 
     /// Takes out the records from index `at` on, or those of them that were not sent.
-    pub(crate) fn split_off(&mut self, at: usize) -> impl Iterator<Item = T> {
+    pub fn split_off(&mut self, at: usize) -> impl Iterator<Item = T> {
         let off = self.items.split_off(at.max(self.sent).min(self.items.len()));
         self.bytes -= off.iter().map(|item| item.bytes).sum::<usize>();
         off.into_iter().map(|item| item.value)
     }
 
     /// All records that are not done, in order.
-    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+    pub fn into_values(self) -> impl Iterator<Item = T> {
         self.items.into_iter().map(|item| item.value)
     }
 
     /// All records that are not done, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|item| &item.value)
     }
 
     /// All records that are not done, in order.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.items.iter_mut().map(|item| &mut item.value)
     }
 }
@@ -242,7 +242,7 @@ struct Slot {
 
 /// Chunks that were read and are still needed, in the order of the log.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     slots: VecDeque<Slot>,
     base: u32,
     bytes: usize,
@@ -251,7 +251,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// A chunk was read whose first record has `sequence`. It stays until it was needed no more and released once:
     /// the reader itself counts as the first who needs it.
-    pub(crate) fn push(&mut self, chunk: Chunk, sequence: u64, durable_ms: u64) -> u32 {
+    pub fn push(&mut self, chunk: Chunk, sequence: u64, durable_ms: u64) -> u32 {
         let id = self.base.wrapping_add(self.slots.len() as u32);
         self.bytes += chunk.as_bytes().len();
         self.slots.push_back(Slot {
@@ -268,43 +268,43 @@ impl Ledger {
     }
 
     /// One more needs chunk `id`.
-    pub(crate) fn need(&mut self, id: u32) {
+    pub fn need(&mut self, id: u32) {
         if let Some(slot) = self.slot(id) {
             slot.needed += 1;
         }
     }
 
     /// One needs it no more.
-    pub(crate) fn release(&mut self, id: u32) {
+    pub fn release(&mut self, id: u32) {
         if let Some(slot) = self.slot(id) {
             slot.needed = slot.needed.saturating_sub(1);
         }
     }
 
     /// The chunk `id`.
-    pub(crate) fn chunk(&self, id: u32) -> Option<&Chunk> {
+    pub fn chunk(&self, id: u32) -> Option<&Chunk> {
         let slot = self.slots.get(id.wrapping_sub(self.base) as usize);
         slot.map(|slot| &slot.chunk)
     }
 
     /// When the chunk `id` became durable.
-    pub(crate) fn durable_ms(&self, id: u32) -> Option<u64> {
+    pub fn durable_ms(&self, id: u32) -> Option<u64> {
         let slot = self.slots.get(id.wrapping_sub(self.base) as usize);
         slot.map(|slot| slot.durable_ms)
     }
 
     /// Bytes of the chunks that are needed.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether none is needed.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Drops the oldest chunks that nobody needs; the sequence below which the log may be released, if it rose.
-    pub(crate) fn advance(&mut self) -> Option<u64> {
+    pub fn advance(&mut self) -> Option<u64> {
         let mut done = None;
         while let Some(slot) = self.slots.front()
             && slot.needed == 0

@@ -99,6 +99,17 @@ impl Device {
         set
     }
 
+    /// When the publishes were due, of those that are due when `all` are, that are neither acknowledged nor refused.
+    pub fn unfelt(&self, schedule: &Schedule, all: u64, most: u64) -> impl Iterator<Item = u64> {
+        let on_the_way = self.in_flight.iter().filter(|flight| !flight.released);
+        let on_the_way = on_the_way.map(|flight| flight.sequence);
+        let unsent = self.next_sequence..schedule.due_of(self.slot, all).min(most);
+        let (schedule, slot) = (*schedule, self.slot);
+        on_the_way
+            .chain(unsent)
+            .filter_map(move |sequence| schedule.due_at(slot, sequence))
+    }
+
     /// Writes CONNECT.
     pub fn connect(&self, plan: &Plan, out: &mut Vec<u8>) -> Result<()> {
         let client_id = plan.client_id(&self.names.id);

@@ -1,6 +1,7 @@
 //! A whole run: its threads, the progress it shows, its result.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -61,10 +62,16 @@ impl Run {
     }
 
     /// Runs it to the end, calling `each_second` with the progress and `at_start` when publishing has started.
-    pub fn work(
+    pub fn work(self: &Arc<Self>, at_start: impl FnMut(), each_second: impl FnMut(&Live)) -> Result<Outcome> {
+        self.work_until(at_start, each_second, || Ok(()))
+    }
+
+    /// The same; `at_end` is called once all is acknowledged, while the connections still stand.
+    pub fn work_until(
         self: &Arc<Self>,
         mut at_start: impl FnMut(),
         mut each_second: impl FnMut(&Live),
+        at_end: impl FnOnce() -> Result<()>,
     ) -> Result<Outcome> {
         net::make_room(self.plan.connections)?;
         let mut threads = Vec::new();
@@ -75,6 +82,7 @@ impl Run {
                 if outcome.is_err() {
                     // The others must not wait for this one's devices.
                     Live::add(&run.live.settled, u64::from(run.plan.connections));
+                    Live::add(&run.live.drained, 1);
                 }
                 Live::add(&run.live.finished, 1);
                 outcome
@@ -89,11 +97,18 @@ impl Run {
         }
         let mut shown = Instant::now();
         let mut started = false;
+        let (mut at_end, mut ended) = (Some(at_end), Ok(()));
         while Live::get(&self.live.finished) < u64::from(self.threads) {
             std::thread::sleep(Duration::from_millis(10));
             if !started && self.start.get().is_some() {
                 started = true;
                 at_start();
+            }
+            if Live::get(&self.live.drained) >= u64::from(self.threads)
+                && let Some(at_end) = at_end.take()
+            {
+                ended = at_end();
+                self.live.leave.store(true, Ordering::Relaxed);
             }
             if shown.elapsed() >= Duration::from_secs(1) {
                 shown += Duration::from_secs(1);
@@ -114,6 +129,6 @@ impl Run {
             all.devices.extend(outcome.devices);
             all.published_for = all.published_for.max(outcome.published_for);
         }
-        Ok(all)
+        ended.map(|()| all)
     }
 }

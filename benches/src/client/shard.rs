@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use forebay_broker::codec::QoS;
 use rustix::event::{Timespec, epoll};
 
 use super::device::{Device, Shared};
@@ -22,6 +23,8 @@ const READ_BYTES: usize = 64 * 1024;
 const OUTPUT_BYTES: usize = 64 << 20;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// Events after which the clock is read again.
+const EVENTS_A_LOOK: usize = 16;
 /// How often all connections are looked at for deadlines.
 const SWEEP_NS: u64 = 500_000_000;
 /// A lost connection is made again after this time.
@@ -109,6 +112,11 @@ impl<'a> Shard<'a> {
         {
             self.turn(None)?;
         }
+        self.count_unfelt(end_ns);
+        Live::add(&self.run.live.drained, 1);
+        while !self.run.live.leave.load(Ordering::Relaxed) {
+            self.turn(None)?;
+        }
         self.leave(drain_ns.max(self.now() + SWEEP_NS))?;
         let devices = self.links.into_iter().map(|link| link.device).collect();
         Ok(Outcome {
@@ -116,6 +124,23 @@ impl<'a> Shard<'a> {
             devices,
             published_for,
         })
+    }
+
+    /// What fell due and was never acknowledged has waited at least until now: left out, a broker that stops would look fast.
+    fn count_unfelt(&mut self, end_ns: u64) {
+        if !self.run.plan.publish || self.run.plan.qos == QoS::AtMostOnce {
+            return;
+        }
+        let (now, end) = (self.now(), end_ns.saturating_sub(self.start_ns));
+        let (schedule, start) = (self.shared.schedule, self.start_ns);
+        let all = schedule.due_of_all(end.saturating_sub(1));
+        for link in self.links.iter().filter(|_| !schedule.is_flat_out()) {
+            let unfelt = link.device.unfelt(&schedule, all, self.run.plan.count);
+            for due in unfelt {
+                let waited = now.saturating_sub(due + start) / 1000;
+                self.shared.stats.from_due_us.saturating_record(waited);
+            }
+        }
     }
 
     fn now(&self) -> u64 {
@@ -155,9 +180,12 @@ impl<'a> Shard<'a> {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error).context("epoll_wait"),
         }
-        let now = self.now();
+        let mut now = self.now();
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        for (count, event) in events.drain(..).enumerate() {
+            if count % EVENTS_A_LOOK == EVENTS_A_LOOK - 1 {
+                now = self.now();
+            }
             let at = event.data.u64() as usize;
             if let Err(error) = self.ready(now, at, event.flags) {
                 self.fail(now, at, &error);

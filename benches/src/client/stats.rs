@@ -1,6 +1,6 @@
 //! What a run counts and measures.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -98,6 +98,10 @@ pub struct Live {
     pub published: AtomicU64,
     /// Publishes acknowledged.
     pub acked: AtomicU64,
+    /// Threads whose publishes are acknowledged, or were waited for long enough.
+    pub drained: AtomicU64,
+    /// Connections may be closed now.
+    pub leave: AtomicBool,
     /// Threads that are through.
     pub finished: AtomicU64,
 }

@@ -134,6 +134,19 @@ fn a_held_back_device_owes_what_is_due_and_its_latency_counts_from_then() {
 }
 
 #[test]
+fn what_is_due_and_not_acknowledged_is_still_felt_at_the_end() {
+    let plan = plan(QoS::AtLeastOnce, 2);
+    let mut bench = Bench::new(&plan);
+    assert_eq!(bench.fill(10 * MS), ["P 0 1", "P 1 2"]);
+    bench.puback(10 * MS, 1);
+    // 0 is acknowledged, 1 is on the way, 2 and 3 were never sent; 4 falls due after the end.
+    let due: Vec<u64> = bench.device.unfelt(&bench.shared.schedule, 4, u64::MAX).collect();
+    assert_eq!(due, [MS, 2 * MS, 3 * MS]);
+    let fewer = bench.device.unfelt(&bench.shared.schedule, 4, 3);
+    assert_eq!(fewer.count(), 2);
+}
+
+#[test]
 fn what_is_on_the_way_goes_out_again_in_its_order_before_anything_new() {
     let plan = plan(QoS::AtLeastOnce, 3);
     let mut bench = Bench::new(&plan);
