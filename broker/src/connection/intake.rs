@@ -25,14 +25,20 @@ pub(super) struct Intake {
     rest: Vec<u8>,
     /// `rest` may begin with whole frames: reading had stopped, or they came along with CONNECT.
     unread: bool,
-    parked: Option<Box<Parked>>,
+    max_packet_bytes: u32,
+    receive_maximum: u16,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few connections need.
+#[derive(Default)]
+struct Rare {
+    parked: Option<Parked>,
     pace: Option<Box<Pace>>,
     /// When the next packet may be handled, if it came too soon.
     resume_ms: Option<NonZeroU64>,
-    max_packet_bytes: u32,
-    receive_maximum: u16,
     /// The client was let in by a method, and may authenticate again.
-    again: Option<Box<(Again, Option<Asked>)>>,
+    again: Option<(Again, Option<Asked>)>,
 }
 
 /// Whole packets that wait for room, in order.
@@ -49,27 +55,31 @@ struct Parked {
 impl Intake {
     /// Starts with what was read along with CONNECT.
     pub fn new(rest: Vec<u8>, limits: &Limits, now_ms: u64) -> Self {
+        let pace = Pace::new(limits.max_message_rate, limits.max_bytes_rate, now_ms);
+        let rare = pace.map(|pace| Rare {
+            pace: Some(pace),
+            ..Rare::default()
+        });
         Self {
             unread: !rest.is_empty(),
             rest,
-            parked: None,
-            pace: Pace::new(limits.max_message_rate, limits.max_bytes_rate, now_ms),
-            resume_ms: None,
             max_packet_bytes: u32::try_from(limits.max_packet_bytes).unwrap_or(u32::MAX),
             receive_maximum: limits.receive_maximum,
-            again: None,
+            rare: rare.map(Box::new),
         }
     }
 
     /// The client was let in by a method.
     pub fn may_authenticate(mut self, again: Option<Again>) -> Self {
-        self.again = again.map(|again| Box::new((again, None)));
+        if let Some(again) = again {
+            self.rare.get_or_insert_default().again = Some((again, None));
+        }
         self
     }
 
     /// Goes on with an authentication on this connection, if there is one.
     pub fn poll_auth(&mut self, worker: &Worker, at: SessionRef, cx: &mut Context<'_>) -> Result<(), End> {
-        match self.again.as_deref_mut() {
+        match self.rare.as_mut().and_then(|rare| rare.again.as_mut()) {
             Some((again, asked)) => again.poll(worker, at, asked, cx),
             None => Ok(()),
         }
@@ -77,34 +87,46 @@ impl Intake {
 
     /// When to go on, if a packet waits that came too soon: nothing is read until then.
     pub fn resumes_at(&self) -> Option<u64> {
-        self.resume_ms.map(NonZeroU64::get)
+        self.rare.as_ref()?.resume_ms.map(NonZeroU64::get)
     }
 
     fn frame_len(&self, bytes: &[u8]) -> Result<Option<usize>, End> {
         frame_len(bytes, self.max_packet_bytes as usize).map_err(refused)
     }
 
+    fn parked(&self) -> Option<&Parked> {
+        self.rare.as_ref()?.parked.as_ref()
+    }
+
+    fn take_parked(&mut self) -> Option<Parked> {
+        let rare = self.rare.as_mut()?;
+        let parked = rare.parked.take();
+        if rare.pace.is_none() && rare.again.is_none() {
+            self.rare = None;
+        }
+        parked
+    }
+
     /// Whether nothing waits for room.
     pub fn is_clear(&self) -> bool {
-        self.parked.is_none()
+        self.parked().is_none()
     }
 
     /// Whether the client has sent DISCONNECT, which waits for what came before it.
     pub fn has_left(&self) -> bool {
-        self.parked.as_ref().is_some_and(|parked| parked.has_left)
+        self.parked().is_some_and(|parked| parked.has_left)
     }
 
     /// Bytes that came and are not handled yet.
     pub fn waiting_bytes(&self) -> usize {
-        let parked = self.parked.as_ref();
+        let parked = self.parked();
         self.rest.len() + parked.map_or(0, |parked| parked.bytes.len() - parked.done)
     }
 
     /// Whether so much waits that reading must stop.
     pub fn is_full(&self) -> bool {
         let most = usize::from(self.receive_maximum);
-        self.parked
-            .as_ref()
+        self.parked()
             .is_some_and(|parked| parked.bytes.len() - parked.done >= PARKED_BYTES || parked.count >= most)
     }
 
@@ -158,12 +180,12 @@ impl Intake {
 
     /// Tries what was parked again, then what was read behind it.
     pub fn retry(&mut self, worker: &Worker, at: SessionRef, version: Version) -> Result<(), End> {
-        if let Some(mut parked) = self.parked.take() {
+        if let Some(mut parked) = self.take_parked() {
             while let Some(bytes) = parked.bytes.get(parked.done..).filter(|bytes| !bytes.is_empty()) {
                 let len = self.frame_len(bytes)?.unwrap_or(bytes.len());
                 let frame = bytes.get(..len).unwrap_or(bytes);
                 if self.frame(worker, at, version, frame)? == Taken::Held {
-                    self.parked = Some(parked);
+                    self.rare.get_or_insert_default().parked = Some(parked);
                     return Ok(());
                 }
                 parked.done += len;
@@ -199,7 +221,7 @@ impl Intake {
                 break;
             }
             worker.with(|state| state.count_packet(frame.first().copied().unwrap_or(0)));
-            let must_wait = self.parked.is_some() && matches!(kind(frame), PUBLISH | DISCONNECT);
+            let must_wait = !self.is_clear() && matches!(kind(frame), PUBLISH | DISCONNECT);
             if must_wait || self.frame(worker, at, version, frame)? == Taken::Held {
                 self.park(frame);
             }
@@ -210,11 +232,12 @@ impl Intake {
 
     /// Whether this client may send this packet now.
     fn is_in_time(&mut self, worker: &Worker, frame: &[u8]) -> bool {
-        let Some(pace) = &mut self.pace else { return true };
+        let Some(rare) = &mut self.rare else { return true };
+        let Some(pace) = &mut rare.pace else { return true };
         let now_ms = worker.with(|state| state.now_ms());
         let taken = pace.take(kind(frame) == PUBLISH, frame.len(), now_ms);
-        self.resume_ms = taken.err().and_then(NonZeroU64::new);
-        self.resume_ms.is_none()
+        rare.resume_ms = taken.err().and_then(NonZeroU64::new);
+        rare.resume_ms.is_none()
     }
 
     fn frame(
@@ -233,7 +256,7 @@ impl Intake {
         }
         match (
             decode(version, frame).map_err(refused)?,
-            self.again.as_deref_mut(),
+            self.rare.as_mut().and_then(|rare| rare.again.as_mut()),
         ) {
             (Packet::Auth(auth), Some((again, asked))) => {
                 if asked.replace(again.admit(&auth)?).is_some() {
@@ -253,7 +276,8 @@ impl Intake {
     }
 
     fn park(&mut self, frame: &[u8]) {
-        let parked = self.parked.get_or_insert_default();
+        let rare = self.rare.get_or_insert_default();
+        let parked = rare.parked.get_or_insert_default();
         if parked.done > PARKED_BYTES {
             parked.bytes.drain(..parked.done);
             parked.done = 0;

@@ -9,7 +9,6 @@ mod pace;
 mod watch;
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -83,12 +82,43 @@ impl End {
 }
 
 /// Serves one socket from its first byte to its last.
-pub(crate) async fn serve(worker: Rc<Worker>, accepted: Box<Accepted>) {
-    let Some(mut connection) = Box::pin(handshake::connect(worker, accepted)).await else {
-        return;
-    };
-    let end = poll_fn(|cx| connection.poll(cx)).await;
-    connection.finish(end);
+pub(crate) fn serve(worker: Rc<Worker>, accepted: Box<Accepted>) -> impl Future<Output = ()> {
+    Serve::Called(worker, accepted)
+}
+
+/// A connection's task, written by hand: what the compiler makes of the same steps keeps room for all of them at once.
+enum Serve {
+    /// Of those that come at once most have sent their CONNECT: they need no more than one handshake's memory, in turn.
+    Called(Rc<Worker>, Box<Accepted>),
+    Arriving(Pin<Box<dyn Future<Output = Option<Connection>>>>),
+    Standing(Connection),
+    Gone,
+}
+
+impl Future for Serve {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if matches!(this, Self::Called(..))
+            && let Self::Called(worker, accepted) = std::mem::replace(this, Self::Gone)
+        {
+            *this = Self::Arriving(Box::pin(handshake::connect(worker, accepted)));
+        }
+        if let Self::Arriving(handshake) = this {
+            *this = match ready!(handshake.as_mut().poll(cx)) {
+                Some(connection) => Self::Standing(connection),
+                None => Self::Gone,
+            };
+        }
+        if let Self::Standing(connection) = this {
+            let end = ready!(connection.poll(cx));
+            if let Self::Standing(connection) = std::mem::replace(this, Self::Gone) {
+                connection.finish(end);
+            }
+        }
+        Poll::Ready(())
+    }
 }
 
 /// One connected client.
@@ -105,7 +135,7 @@ struct Connection {
     ended: bool,
     intake: Intake,
     out: Vec<u8>,
-    written: usize,
+    written: u32,
     seat: Option<Seat>,
     /// Has the socket while nothing is read from it.
     watch: Option<Box<Watch>>,
@@ -276,14 +306,18 @@ impl Connection {
     }
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .out
+            .get(self.written as usize..)
+            .filter(|rest| !rest.is_empty())
+        {
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += count;
+            self.written += count as u32; // of what was gathered, which is bounded
         }
-        self.worker.with(|state| state.sent(self.written));
+        self.worker.with(|state| state.sent(self.written as usize));
         self.written = 0;
         self.out = Vec::new(); // an idle connection owns no buffer
         Poll::Ready(Ok(()))
@@ -334,7 +368,7 @@ impl Connection {
         }
         let mut stream = std::mem::replace(&mut self.stream, Transport::Closed);
         let mut last = std::mem::take(&mut self.out);
-        last.drain(..self.written.min(last.len()));
+        last.drain(..last.len().min(self.written as usize));
         let is_told = !last.is_empty() || reason.is_some() || stream.is_websocket();
         let left = stream.say_last(&last);
         last.drain(..last.len() - left);
@@ -361,13 +395,10 @@ impl Drop for Connection {
 mod tests {
     use super::*;
 
-    fn future_bytes<F: Future>(_: fn(Rc<Worker>, Box<Accepted>) -> F) -> usize {
-        std::mem::size_of::<F>()
-    }
-
+    /// tokio puts 96 bytes to it and rounds up to 128: with more than 160 it takes 384 bytes, not 256.
     #[test]
     fn a_connection_that_only_stands_costs_little() {
-        let bytes = future_bytes(serve);
-        assert!(bytes <= 512, "the task of a connection takes {bytes} bytes");
+        let bytes = std::mem::size_of::<Serve>();
+        assert!(bytes <= 160, "the task of a connection takes {bytes} bytes");
     }
 }

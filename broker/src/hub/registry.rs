@@ -2,20 +2,27 @@
 //! one that was left longest ago goes first. Pure; each worker has one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use ahash::RandomState;
+use hashbrown::HashTable;
 
-/// The sessions of one worker, by client id and by the time they were left.
+/// The sessions of one worker, by client id and by the time they were left. The names themselves are the sessions' own.
 #[derive(Debug, Default)]
 pub struct Registry {
-    slots: HashMap<Arc<str>, u32, RandomState>,
+    /// Half of the hash of a client id, and its slot.
+    slots: HashTable<(u32, u32)>,
+    names: RandomState,
     /// Slots without a connection, in the order in which they were left.
     left: BTreeMap<u64, u32>,
     /// Where a slot stands in `left`.
     left_at: HashMap<u32, u64, RandomState>,
     next: u64,
     max_kept: usize,
+}
+
+/// A hash for the table, which looks at its top and its bottom, of the half that is kept.
+fn whole(half: u32) -> u64 {
+    u64::from(half) * 0x1_0000_0001
 }
 
 impl Registry {
@@ -27,21 +34,29 @@ impl Registry {
         }
     }
 
-    /// The slot of a client id.
-    pub fn find(&self, client_id: &str) -> Option<u32> {
-        self.slots.get(client_id).copied()
+    fn half(&self, client_id: &str) -> u32 {
+        self.names.hash_one(client_id) as u32
     }
 
-    /// Enters a session. It replaces what the client id had before.
-    pub fn insert(&mut self, client_id: Arc<str>, slot: u32) {
-        if let Some(before) = self.slots.insert(client_id, slot) {
-            self.attached(before);
-        }
+    /// The slot of a client id. `is_of` says whether the session in a slot has this client id.
+    pub fn find(&self, client_id: &str, is_of: impl Fn(u32) -> bool) -> Option<u32> {
+        let half = self.half(client_id);
+        let found = |(known, slot): &(u32, u32)| *known == half && is_of(*slot);
+        self.slots.find(whole(half), found).map(|(_, slot)| *slot)
     }
 
-    /// Removes a session.
-    pub fn remove(&mut self, client_id: &str) {
-        if let Some(slot) = self.slots.remove(client_id) {
+    /// Enters a session of whose client id there is none.
+    pub fn insert(&mut self, client_id: &str, slot: u32) {
+        let half = self.half(client_id);
+        self.slots
+            .insert_unique(whole(half), (half, slot), |(half, _)| whole(*half));
+    }
+
+    /// Removes the session in `slot`.
+    pub fn remove(&mut self, client_id: &str, slot: u32) {
+        let half = self.half(client_id);
+        if let Ok(entry) = self.slots.find_entry(whole(half), |known| *known == (half, slot)) {
+            entry.remove();
             self.attached(slot);
         }
     }

@@ -335,19 +335,42 @@ fn retained_messages_are_bounded() {
 fn the_session_left_longest_ago_goes_first() {
     let mut registry = Registry::new(2);
     for slot in 0..4 {
-        registry.insert(format!("c{slot}").into(), slot);
+        registry.insert(&format!("c{slot}"), slot);
     }
     assert_eq!(registry.detached(0), None);
     assert_eq!(registry.detached(1), None);
     registry.attached(0);
     assert_eq!(registry.detached(0), None, "left again, and so later than 1");
     assert_eq!(registry.detached(2), Some(1));
-    registry.remove("c1");
-    assert_eq!(registry.find("c1"), None);
-    assert_eq!(registry.find("c2"), Some(2));
-    registry.remove("c0");
+    registry.remove("c1", 1);
+    assert_eq!(registry.find("c1", |_| true), None);
+    assert_eq!(registry.find("c2", |slot| slot == 2), Some(2));
+    assert_eq!(
+        registry.find("c2", |_| false),
+        None,
+        "another client id with the same hash"
+    );
+    registry.remove("c0", 0);
     assert_eq!(registry.detached(3), None, "a removed session takes no place");
     assert_eq!((registry.len(), registry.kept()), (2, 2));
+}
+
+#[test]
+fn each_of_many_sessions_is_found_by_its_client_id() {
+    const COUNT: u32 = 100_000;
+    let mut registry = Registry::new(0);
+    let name = |slot: u32| format!("device-{slot}");
+    for slot in 0..COUNT {
+        registry.insert(&name(slot), slot);
+    }
+    for slot in (0..COUNT).step_by(2) {
+        registry.remove(&name(slot), slot);
+    }
+    for slot in 0..COUNT {
+        let found = registry.find(&name(slot), |other| other == slot);
+        assert_eq!(found, (slot % 2 == 1).then_some(slot));
+    }
+    assert_eq!(registry.len(), COUNT as usize / 2);
 }
 
 #[test]

@@ -50,13 +50,19 @@ pub(super) struct Frames {
     /// Bytes of the message in its frames so far.
     message_bytes: u32,
     max_message_bytes: u32,
-    /// Payload of a control frame.
+    words: Option<Box<Words>>,
+    ended: bool,
+}
+
+/// What control frames bring, as long as it is of use.
+#[derive(Debug, Default)]
+struct Words {
+    /// Of the one that is being read.
     control: Vec<u8>,
-    /// What the latest ping brought that nobody took.
+    /// Of the latest ping, until somebody takes it.
     ping: Option<Vec<u8>>,
     /// The client said close: what it is to be answered.
     close: Option<Vec<u8>>,
-    ended: bool,
 }
 
 impl Frames {
@@ -72,21 +78,28 @@ impl Frames {
             left: 0,
             message_bytes: 0,
             max_message_bytes: u32::try_from(max_message_bytes).unwrap_or(u32::MAX),
-            control: Vec::new(),
-            ping: None,
-            close: None,
+            words: None,
             ended: false,
         }
     }
 
     /// What the latest ping brought, to be sent back. Of several that wait one is answered (section 5.5.3).
     pub fn take_ping(&mut self) -> Option<Vec<u8>> {
-        self.ping.take()
+        self.take(|words| words.ping.take())
     }
 
     /// What the client's close is answered with, once.
     pub fn take_close(&mut self) -> Option<Vec<u8>> {
-        self.close.take()
+        self.take(|words| words.close.take())
+    }
+
+    fn take(&mut self, which: impl Fn(&mut Words) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let words = self.words.as_mut()?;
+        let taken = which(words);
+        if words.control.is_empty() && words.ping.is_none() && words.close.is_none() {
+            self.words = None;
+        }
+        taken
     }
 
     /// Whether nothing more is read: the client said close, or broke a rule.
@@ -121,7 +134,8 @@ impl Frames {
             if self.kind & CONTROL == 0 {
                 done += count;
             } else {
-                self.control.extend_from_slice(payload); // at most CONTROL_BYTES of a frame
+                let words = self.words.get_or_insert_default();
+                words.control.extend_from_slice(payload); // at most CONTROL_BYTES of a frame
             }
             at += count;
             self.left -= count as u64;
@@ -204,12 +218,13 @@ impl Frames {
         if self.kind & CONTROL == 0 {
             return;
         }
-        let word = std::mem::take(&mut self.control);
+        let words = self.words.get_or_insert_default();
+        let word = std::mem::take(&mut words.control);
         match self.kind {
-            PING => self.ping = Some(word),
+            PING => words.ping = Some(word),
             CLOSE => {
                 self.ended = true;
-                self.close = Some(close_answer(word));
+                words.close = Some(close_answer(word));
             }
             _ => {}
         }

@@ -1,11 +1,13 @@
 //! The filters that a session holds: only their names, for the bound and for the clean-up.
 
+use smallvec::SmallVec;
+
 use crate::codec::topic::SHARE;
 use crate::codec::{QoS, Reason, RetainHandling, Subscription};
 
-/// Filter names, sorted.
+/// Filter names, sorted. Most devices have one.
 #[derive(Debug, Default)]
-pub(super) struct Filters(Vec<Box<str>>);
+pub(super) struct Filters(SmallVec<[Box<str>; 1]>);
 
 impl Filters {
     /// Enters a filter; false when there are `most` already, or it is shared and there are `most_shared` of these.
@@ -15,9 +17,6 @@ impl Filters {
         };
         if self.0.len() >= most || filter.starts_with(SHARE) && self.shared() >= most_shared {
             return false;
-        }
-        if self.0.capacity() == 0 {
-            self.0.reserve_exact(1); // most devices have one
         }
         self.0.insert(at, filter.into());
         true

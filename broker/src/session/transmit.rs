@@ -13,9 +13,6 @@ use crate::codec::{
 };
 use crate::store::StoreEvent;
 
-/// Bytes of the control buffer that an idle session may keep.
-const KEPT_CONTROL_BYTES: usize = 64;
-
 /// An acknowledgement without properties.
 pub(super) fn ack(packet_id: PacketId, reason: Reason) -> Ack<'static> {
     Ack {
@@ -133,9 +130,9 @@ impl Session {
         if matches!(self.phase, Phase::Detached | Phase::Closed) {
             return false;
         }
-        out.extend_from_slice(&self.control);
-        self.control.clear();
-        self.control.shrink_to(KEPT_CONTROL_BYTES);
+        if !self.control.is_empty() {
+            out.extend_from_slice(&std::mem::take(&mut self.control)); // an idle session owns no buffer
+        }
         self.put_acks(out);
         match self.phase {
             Phase::Closing(reason) => self.put_disconnect(reason, out),

@@ -141,7 +141,7 @@ impl State {
 
     /// Ends the connection that holds the session of `client_id`, if there is one.
     fn take_over(&mut self, client_id: &str, clean_start: bool) -> Option<SessionRef> {
-        let slot = self.registry.find(client_id)?;
+        let slot = self.slot_of(client_id)?;
         let generation = self.slots.get(slot as usize)?.generation;
         let at = SessionRef { slot, generation };
         if let Some(slot) = self.slot(at)
@@ -162,15 +162,24 @@ impl State {
     fn insert(&mut self, client_id: &str) -> SessionRef {
         let client_id: Arc<str> = client_id.into();
         let session = Session::new(client_id.clone(), self.session_limits.clone());
-        self.insert_slot(client_id, |generation| Slot::new(generation, session))
+        self.insert_slot(&client_id, |generation| Slot::new(generation, session))
     }
 
-    pub(super) fn insert_slot(&mut self, client_id: Arc<str>, slot: impl FnOnce(u32) -> Slot) -> SessionRef {
+    pub(super) fn insert_slot(&mut self, client_id: &str, slot: impl FnOnce(u32) -> Slot) -> SessionRef {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         let slot = self.slots.insert(slot(generation)) as u32;
         self.registry.insert(client_id, slot);
         SessionRef { slot, generation }
+    }
+
+    /// Where the session of this client id is.
+    pub(super) fn slot_of(&self, client_id: &str) -> Option<u32> {
+        let is_of = |slot: u32| {
+            let slot = self.slots.get(slot as usize);
+            slot.is_some_and(|slot| slot.session.client_id() == client_id)
+        };
+        self.registry.find(client_id, is_of)
     }
 
     /// The bounds of clients of this listener.
@@ -247,7 +256,7 @@ impl State {
         }
         self.publish_late_will(at);
         let mut slot = self.slots.remove(at.slot as usize);
-        self.registry.remove(slot.session.client_id());
+        self.registry.remove(slot.session.client_id(), at.slot);
         self.shared
             .hub
             .remove_all(slot.session.filters(), self.subscriber(at));

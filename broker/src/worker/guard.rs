@@ -307,7 +307,7 @@ impl State {
         username: Option<&str>,
         will: &WillMessage,
     ) -> bool {
-        let slot = self.registry.find(client_id);
+        let slot = self.slot_of(client_id);
         let slot = slot.and_then(|slot| self.slots.get(slot as usize));
         let rules = match slot.filter(|slot| slot.is_known) {
             Some(slot) => slot.guard.as_ref().map(|guard| guard.rules.clone()),

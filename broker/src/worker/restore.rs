@@ -110,7 +110,7 @@ impl State {
             id_jump: id_jump(self.shared.epoch),
         };
         let (session, unsure) = Session::restore(kept, self.session_limits.clone(), restart);
-        let at = self.insert_slot(client_id, |generation| Slot {
+        let at = self.insert_slot(&client_id, |generation| Slot {
             username,
             stored: true,
             ..Slot::new(generation, session)

@@ -355,3 +355,18 @@ impl Slot {
             .1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of each a worker has as many as there are sessions: docs/sizing.md counts with them.
+    #[test]
+    fn a_session_that_only_stands_costs_little() {
+        let (session, slot) = (std::mem::size_of::<Session>(), std::mem::size_of::<Slot>());
+        assert!(
+            session <= 232 && slot <= 360,
+            "a session takes {session} bytes, its slot {slot}"
+        );
+    }
+}

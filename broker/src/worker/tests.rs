@@ -177,7 +177,7 @@ impl Bench {
     }
 
     fn session(&mut self, client_id: &str) -> Option<&mut Session> {
-        let slot = self.state.registry.find(client_id)?;
+        let slot = self.state.slot_of(client_id)?;
         Some(&mut self.state.slots.get_mut(slot as usize)?.session)
     }
 
