@@ -42,8 +42,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             if !args.options.quiet {
                 eprintln!("{:5.0} s  up {up}", run.origin.elapsed().as_secs_f64());
             }
+            // Those that leave cost something else.
+            let stand = run.start.get().is_none_or(|start| start.elapsed() < run.duration);
             samples.extend(
                 args.pid
+                    .filter(|_| stand)
                     .and_then(|pid| watch::sample(pid, since).ok())
                     .map(|sample| (up, sample)),
             );

@@ -2,12 +2,14 @@
 //! costs nothing for the others being there: what they need is boxed. One that has just come is on no reactor: most
 //! that CONNECT leads to needs none.
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -17,7 +19,10 @@ use super::websocket::{Framing, WebSocket};
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that a peer which was told good-bye may still send: they are thrown away.
-const LINGER_BYTES: u64 = 4 * 1024 * 1024;
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Of these at once.
+const LINGER_AT_ONCE: usize = 4 * 1024;
 
 /// A connection's byte stream, on the reactor of the thread that uses it.
 #[derive(Debug)]
@@ -158,7 +163,7 @@ impl Transport {
                 Self::WebSocket(websocket) => websocket.into_parts().0,
                 socket => socket,
             };
-            tokio::io::copy(&mut socket.take(LINGER_BYTES), &mut tokio::io::sink()).await
+            throw_away(socket).await
         };
         let _ = timeout(LINGER, rest).await; // closed in any case
     }
@@ -229,6 +234,24 @@ impl AsyncWrite for Transport {
             Self::Closed => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// Reads what still comes, up to a bound. Into the stack: with a fleet that is told to go, a buffer each is much.
+async fn throw_away(mut socket: Transport) -> io::Result<()> {
+    let mut left = LINGER_BYTES;
+    poll_fn(|cx| {
+        loop {
+            let mut space = [MaybeUninit::uninit(); LINGER_AT_ONCE];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut socket).poll_read(cx, &mut buffer))?;
+            let count = buffer.filled().len();
+            left = left.saturating_sub(count);
+            if count == 0 || left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
+    .await
 }
 
 /// Runs this task again after the runtime has looked at all other sockets. A plain wake-up would put it at the end of

@@ -232,6 +232,6 @@ fn idle_memory_of_a_connection() {
         let clients: Vec<Stream> = (20..20 + COUNT).map(join).collect();
         let bytes = resident().saturating_sub(before) / clients.len();
         println!("{name}: {bytes} bytes a connection that only stands, both ends");
-        assert!(bytes < 16 * 1024);
+        assert!(bytes < 4 * 1024);
     }
 }
