@@ -102,8 +102,7 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         Next::Join(guest) => {
             let joined = join(&worker, &packet, guest.client_id, guest.principal, listener)?;
             let intake = intake(&worker, behind, listener).may_authenticate(guest.again);
-            let version = packet.version;
-            let seat = permits.into_seat();
+            let (version, seat) = (packet.version, permits.into_seat());
             Some(Connection::new(worker, stream, joined, version, intake, seat))
         }
         Next::Home(home) => {
