@@ -444,6 +444,7 @@ impl Classify for Routes {
             routes: RouteIds::new(),
         };
         let mut swallowed = topic.starts_with("$SYS/") || topic == "$SYS";
+        let mut alone = Level::Received;
         if !swallowed {
             let taking = (0u16..)
                 .zip(&self.table)
@@ -454,11 +455,13 @@ impl Classify for Routes {
                     class.routes.push(id);
                 } else {
                     swallowed = true;
+                    alone = alone.max(route.level);
                 }
             }
         }
         if class.routes.is_empty() && swallowed {
             class.routes.push(NOWHERE);
+            class.level = alone.min(Level::Spooled); // there is no Kafka to wait for
         } else if class.routes.is_empty() {
             class.level = self.default_level;
         }

@@ -81,9 +81,16 @@ fn what_no_route_takes_goes_to_the_default_topic_by_client() {
 fn a_route_that_does_not_sink_keeps_a_publish_from_the_default_topic_only() {
     let mut quiet = route("debug/#", "");
     quiet.sink = false;
-    let routes = compile(&config(vec![quiet, route("debug/keep", "kept")])).unwrap();
+    let mut fast = route("fast/#", "");
+    (fast.sink, fast.ack) = (false, Level::Received);
+    let mut kept = route("debug/keep", "kept");
+    kept.ack = Level::Received;
+    let routes = compile(&config(vec![quiet, kept, fast])).unwrap();
     assert_eq!(class(&routes, "debug/x").routes[..], [NOWHERE]);
-    assert_eq!(class(&routes, "debug/x").level, Level::Received);
+    // Sessions and retained messages have it, and must have it over a crash.
+    assert_eq!(class(&routes, "debug/x").level, Level::Spooled);
+    assert_eq!(class(&routes, "fast/x").level, Level::Received);
+    assert_eq!(class(&routes, "debug/keep").level, Level::Received);
     assert_eq!(class(&routes, "debug/keep").routes[..], [1]);
     assert_eq!(class(&routes, "$SYS/broker").routes[..], [NOWHERE]);
 }
