@@ -45,6 +45,8 @@ pub struct SinkConfig {
     pub max_topics: usize,
     /// Greatest packet that clients may send, for a warning where a topic takes less.
     pub max_packet_bytes: usize,
+    /// How long records whose publishers do not wait for Kafka are left to gather into large batches, at most.
+    pub gather: Duration,
     /// Bytes of the log that are on their way at once.
     pub window_bytes: usize,
     /// Records that the producer holds at once.
@@ -85,6 +87,7 @@ impl Default for SinkConfig {
             default_ack: Level::Spooled,
             max_topics: 1000,
             max_packet_bytes: 1000 * 1024,
+            gather: Duration::from_millis(25),
             window_bytes: 32 * MIB,
             window_records: 200_000,
             partition_bytes: 8 * MIB,

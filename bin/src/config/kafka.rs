@@ -33,6 +33,7 @@ pub fn read(
         default_ack: read_ack(&kafka, "default_ack"),
         max_topics: kafka.integer("max_topics", 1..=ANY),
         max_packet_bytes,
+        gather: Duration::from_millis(kafka.integer("gather_ms", 0..=100)),
         window_bytes: kafka.bytes("window_bytes"),
         window_records: kafka.integer("window_records", 100..=10_000_000),
         partition_bytes: kafka.bytes("partition_bytes"),

@@ -4,7 +4,7 @@
 //! offset size   (all numbers little endian)
 //!      0    4  "FBC" and the version of this format, 1
 //!      4    2  worker that filled it
-//!      6    2  flags: bit 0 a record in it concerns the store; the others are 0
+//!      6    2  flags: bit 0 a record in it concerns the store, bit 1 a publisher waits for Kafka; the others are 0
 //!      8    8  number among that worker's chunks, from 0
 //!     16    4  number of records
 //!     20    4  bytes of records that follow
@@ -22,6 +22,7 @@ use crate::record::{Record, RecordError};
 pub const HEAD_BYTES: usize = 24;
 
 const CONCERNS_STORE: u16 = 1;
+const HURRIES: u16 = 1 << 1;
 
 const MAGIC: [u8; 4] = [b'F', b'B', b'C', 1];
 
@@ -94,6 +95,11 @@ impl Chunk {
     /// Whether a record in it concerns the store: kept sessions, retained messages, QoS 2 packet ids.
     pub fn concerns_store(&self) -> bool {
         self.flags & CONCERNS_STORE != 0
+    }
+
+    /// Whether a publisher waits until Kafka has a record in it.
+    pub fn hurries(&self) -> bool {
+        self.flags & HURRIES != 0
     }
 
     /// Header and records as they travel.
@@ -183,6 +189,9 @@ impl ChunkBuilder {
         record.write(&mut self.bytes);
         if record.concerns_store() {
             self.flags |= CONCERNS_STORE;
+        }
+        if record.hurries() {
+            self.flags |= HURRIES;
         }
         let index = self.count;
         self.end = self.bytes.len();

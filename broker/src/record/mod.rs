@@ -74,6 +74,14 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether somebody waits until Kafka has it.
+    pub fn hurries(&self) -> bool {
+        match self {
+            Self::Publish(record) => record.hurries(),
+            Self::Session(_) => false,
+        }
+    }
+
     /// Reads the record at the start of `bytes` and returns it with the bytes that follow it.
     pub fn read(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), RecordError> {
         let (len, _) = read::u32_at(bytes)?;

@@ -85,6 +85,11 @@ impl<'a> PublishRecord<'a> {
         self.matched.is_some() || self.retain || self.qos == QoS::ExactlyOnce
     }
 
+    /// Whether its publisher waits for Kafka's acknowledgement.
+    pub fn hurries(&self) -> bool {
+        self.level == Level::Kafka && self.qos != QoS::AtMostOnce
+    }
+
     /// Appends the record to `out`. Names are at most 65,535 bytes, as MQTT has them.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());

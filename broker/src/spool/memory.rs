@@ -17,6 +17,7 @@ pub fn open(epoch: u64, max_bytes: usize) -> (MemoryWriter, MemoryLog) {
         pressure: Arc::default(),
         state: Mutex::default(),
         came: Condvar::new(),
+        hurry: Condvar::new(),
         released: Condvar::new(),
     });
     let writer = MemoryWriter {
@@ -33,6 +34,8 @@ struct Shared {
     state: Mutex<State>,
     /// A chunk was appended, or the log closed.
     came: Condvar,
+    /// A chunk was appended that can't wait, or the log closed: for readers that rest.
+    hurry: Condvar,
     /// Chunks were released, or the log closed.
     released: Condvar,
 }
@@ -48,7 +51,10 @@ struct State {
     /// Threads that wait: a condition variable is only signalled when somebody listens, since each signal is a system
     /// call.
     readers_waiting: usize,
+    readers_resting: usize,
     writer_waiting: bool,
+    /// Behind the last chunk that hurries.
+    hurried: u64,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,7 @@ impl Shared {
     fn close(&self) {
         self.lock().closed = true;
         self.came.notify_all();
+        self.hurry.notify_all();
         self.released.notify_all();
     }
 
@@ -116,6 +123,11 @@ impl Shared {
     /// `full` until something is released.
     fn tell(&self, state: &State, full: bool) {
         self.pressure.set(full, state.bytes > self.max_bytes / 2);
+    }
+
+    /// Whether so much is kept that it should be read.
+    fn is_much(&self, state: &State) -> bool {
+        state.bytes > self.max_bytes / 4
     }
 
     fn has_room(&self, state: &State, bytes: usize) -> bool {
@@ -160,6 +172,13 @@ impl LogWriter for MemoryWriter {
         self.shared.tell(&state, false);
         if state.readers_waiting > 0 {
             self.shared.came.notify_all();
+        }
+        if chunk.hurries() {
+            state.hurried = state.next_sequence;
+        }
+        let hurried = chunk.hurries() || self.shared.is_much(&state);
+        if state.readers_resting > 0 && hurried {
+            self.shared.hurry.notify_all();
         }
         Ok(position)
     }
@@ -289,6 +308,20 @@ impl LogReader for MemoryReader {
         };
         self.next = kept.end();
         Ok(Some(kept.entry(self.shared.epoch)))
+    }
+
+    fn rest(&mut self, timeout: Duration) {
+        let next = self.next;
+        let mut state = self.shared.lock();
+        state.readers_resting += 1;
+        let (mut state, _) = self
+            .shared
+            .hurry
+            .wait_timeout_while(state, timeout, |state| {
+                !state.closed && state.hurried <= next && !self.shared.is_much(state)
+            })
+            .unwrap_or_else(|e| e.into_inner());
+        state.readers_resting -= 1;
     }
 
     fn seek(&mut self, sequence: u64) -> Result<(), LogError> {

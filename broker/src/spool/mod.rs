@@ -168,6 +168,10 @@ pub trait LogReader: Send {
     /// disk is left out (and counted): the next entry may begin at a later sequence than the last one ended.
     fn read(&mut self, timeout: Duration) -> Result<Option<Entry>, LogError>;
 
+    /// Lets chunks gather: waits for `timeout`, or until one that hurries (see [`Chunk::hurries`]) is to be read, until
+    /// much is, or until the log is closed. Costs the writer nothing for each chunk, as a wait in [`LogReader::read`] does.
+    fn rest(&mut self, timeout: Duration);
+
     /// Goes back (or on): the next [`LogReader::read`] gives the chunk that holds `sequence`.
     fn seek(&mut self, sequence: u64) -> Result<(), LogError>;
 

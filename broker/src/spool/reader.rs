@@ -157,6 +157,20 @@ impl LogReader for SpoolReader {
         }
     }
 
+    fn rest(&mut self, timeout: Duration) {
+        let shared = Arc::clone(self.shared());
+        let (next, most) = (self.follow.next, shared.config.tail_bytes);
+        let mut state = shared.lock();
+        state.readers_resting += 1;
+        let (mut state, _) = shared
+            .hurry
+            .wait_timeout_while(state, timeout, |state| {
+                !state.closed && state.failed.is_none() && !state.is_hurried(next, most)
+            })
+            .unwrap_or_else(|e| e.into_inner());
+        state.readers_resting -= 1;
+    }
+
     fn seek(&mut self, sequence: u64) -> Result<(), LogError> {
         let state = self.shared().lock();
         let hold = state.holds.iter().find(|hold| hold.id == self.hold);

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Something became durable, or the log closed: for readers.
     pub came: Condvar,
+    /// Something became durable that can't wait, or the log closed: for readers that rest.
+    pub hurry: Condvar,
     /// Room came, or the log closed: for the writer.
     pub room: Condvar,
     /// There may be something to do: for the upkeep.
@@ -59,7 +61,10 @@ pub(super) struct State {
     pub failed: Option<String>,
     /// The disk has no room for a segment; why.
     pub no_room: Option<String>,
+    /// Behind the last durable chunk that hurries.
+    pub hurried: u64,
     pub readers_waiting: usize,
+    pub readers_resting: usize,
     pub writer_waiting: bool,
 }
 
@@ -121,6 +126,7 @@ impl Shared {
             metrics: SpoolMetrics::new(),
             state: Mutex::new(state),
             came: Condvar::new(),
+            hurry: Condvar::new(),
             room: Condvar::new(),
             work: Condvar::new(),
             _lock: lock,
@@ -141,6 +147,7 @@ impl Shared {
     pub fn close(&self) {
         self.lock().closed = true;
         self.came.notify_all();
+        self.hurry.notify_all();
         self.room.notify_all();
         self.work.notify_all();
     }
@@ -153,6 +160,7 @@ impl Shared {
         let text = state.failed.get_or_insert(text).clone();
         drop(state);
         self.came.notify_all();
+        self.hurry.notify_all();
         self.room.notify_all();
         self.work.notify_all();
         text
@@ -283,6 +291,12 @@ impl State {
             self.tail.push_back(entry);
         }
         self.trim_tail(max_bytes);
+    }
+
+    /// Whether what stands at `next` and behind it can't wait: somebody waits for it, or it is so much that the tail
+    /// might lose it.
+    pub fn is_hurried(&self, next: u64, max_bytes: usize) -> bool {
+        self.hurried > next || self.tail_bytes > max_bytes / 4
     }
 
     pub fn trim_tail(&mut self, max_bytes: usize) {

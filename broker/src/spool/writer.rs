@@ -230,23 +230,31 @@ impl SpoolWriter {
                 written_ms,
             });
         }
-        let mut sequence = pending.first;
+        let (mut sequence, mut hurried) = (pending.first, state.hurried);
         let epoch = self.shared.epoch;
         let entries = pending.chunks.into_iter().map(|chunk| {
             let first = Position { epoch, sequence };
             sequence += u64::from(chunk.count());
+            if chunk.hurries() {
+                hurried = sequence;
+            }
             Entry {
                 first,
                 chunk,
                 durable_ms,
             }
         });
-        state.push_tail(entries, self.shared.config.tail_bytes);
+        let tail_bytes = self.shared.config.tail_bytes;
+        state.push_tail(entries, tail_bytes);
         state.durable = sequence;
+        state.hurried = hurried;
         self.shared.release(&mut state);
         self.gather = gather::time(state.kept_bytes(), self.shared.config.max_bytes);
         if state.readers_waiting > 0 {
             self.shared.came.notify_all();
+        }
+        if state.readers_resting > 0 && state.is_hurried(pending.first, tail_bytes) {
+            self.shared.hurry.notify_all();
         }
     }
 

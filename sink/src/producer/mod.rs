@@ -1,20 +1,20 @@
 //! The producer: what the pump needs of one, and the one that is rdkafka. A scripted one for tests stands beside it.
 
+mod native;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub(crate) mod topics;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfig};
 pub(crate) use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::route::Header;
+use native::Native;
 
 /// A record for Kafka.
 #[derive(Debug)]
@@ -63,6 +63,9 @@ pub(crate) trait Producer: Send {
     /// Adds what there is to tell to `events`; waits up to `wait` for it.
     fn poll(&mut self, wait: Duration, events: &mut Events);
 
+    /// Has what was sent go out at once, whatever it would have gathered for; takes up to `wait`.
+    fn hasten(&mut self, wait: Duration);
+
     /// Gives up all that was sent: each record is reported.
     fn purge(&mut self);
 
@@ -88,47 +91,23 @@ pub(crate) struct KafkaProducers {
 impl Producers for KafkaProducers {
     fn create(&mut self, apart: bool) -> Result<Box<dyn Producer>, String> {
         let config = if apart { &self.apart } else { &self.config };
-        let inbox = Arc::new(Mutex::new(Events::default()));
-        let context = Context {
-            inbox: Arc::clone(&inbox),
-        };
         let producer: BaseProducer<Context> = config
-            .create_with_context(context)
+            .create_with_context(Context)
             .map_err(|error| error.to_string())?;
-        Ok(Box::new(KafkaProducer { producer, inbox }))
+        let native = Native::of(&producer).ok_or("librdkafka gives no queue")?;
+        Ok(Box::new(KafkaProducer { native, producer }))
     }
 }
 
 struct KafkaProducer {
+    /// Stands first, so that it ends first.
+    native: Native,
     producer: BaseProducer<Context>,
-    /// Only this thread takes the lock: reports are called back from `poll`.
-    inbox: Arc<Mutex<Events>>,
 }
 
 impl Producer for KafkaProducer {
     fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError> {
-        let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, record.opaque)
-            .partition(record.partition)
-            .key(record.key);
-        base.payload = record.value;
-        base.timestamp = record.timestamp;
-        if !record.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            for (key, value) in record.headers {
-                headers = headers.insert(rdkafka::message::Header {
-                    key,
-                    value: Some(*value),
-                });
-            }
-            base.headers = Some(headers);
-        }
-        match self.producer.send(base) {
-            Ok(()) => Ok(()),
-            Err((error, _)) => match code(&error) {
-                Code::QueueFull => Err(SendError::Full),
-                code => Err(SendError::Refused(code)),
-            },
-        }
+        self.native.send(record)
     }
 
     fn poll(&mut self, wait: Duration, events: &mut Events) {
@@ -136,21 +115,11 @@ impl Producer for KafkaProducer {
         if !wait.is_zero() {
             std::thread::sleep(wait);
         }
-        // One call serves one event: a whole batch of reports.
-        self.producer.poll(Duration::ZERO);
-        loop {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            let any = !inbox.sent.is_empty();
-            events.sent.append(&mut inbox.sent);
-            if inbox.trouble.is_some() {
-                events.trouble = inbox.trouble.take();
-            }
-            drop(inbox);
-            if !any {
-                return;
-            }
-            self.producer.poll(Duration::ZERO);
-        }
+        self.native.poll(events);
+    }
+
+    fn hasten(&mut self, wait: Duration) {
+        self.native.hasten(wait);
     }
 
     fn purge(&mut self) {
@@ -162,38 +131,19 @@ impl Producer for KafkaProducer {
     }
 }
 
-fn code(error: &KafkaError) -> Code {
-    error.rdkafka_error_code().unwrap_or(Code::Fail)
-}
-
-/// Receives what librdkafka calls back with.
-struct Context {
-    inbox: Arc<Mutex<Events>>,
-}
+/// What rdkafka calls back with when a producer is let go: nobody waits for it any more.
+struct Context;
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         log(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "Kafka client");
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        inbox.trouble = Some(reason.to_owned());
     }
 }
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let result = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(code(error)),
-        };
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        inbox.sent.push(Sent { opaque, result });
-    }
+    fn delivery(&self, _result: &DeliveryResult<'_>, _opaque: usize) {}
 }
 
 /// librdkafka's log lines in Forebay's log. What it calls an error is often an outage that it mends by itself.

@@ -47,6 +47,8 @@ pub(crate) struct Kafka {
     pub(crate) rule: Rule,
     /// Producers made so far.
     pub(crate) producers: usize,
+    /// How often a producer was told not to linger.
+    pub(crate) hastened: usize,
     /// Records that a producer takes before its queue is full.
     pub(crate) queue: usize,
 }
@@ -162,6 +164,10 @@ impl Producer for FakeProducer {
             }));
         }
         self.queue = silent;
+    }
+
+    fn hasten(&mut self, _wait: Duration) {
+        self.kafka.lock().unwrap().hastened += 1;
     }
 
     fn purge(&mut self) {

@@ -277,6 +277,7 @@ impl Pump {
             }
             from = from.min(delivery.sequence);
             self.open -= 1;
+            self.awaited -= usize::from(delivery.awaited);
         }
         (letters, from)
     }

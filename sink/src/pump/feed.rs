@@ -104,6 +104,7 @@ impl Pump {
             &asked_again
         };
         let reported = origin.ours && record.level == Level::Kafka;
+        let awaited = origin.ours && record.hurries();
         let several = routes.len() > 1;
         let delivery = |route: u16| Delivery {
             source: Source::Chunk {
@@ -119,6 +120,7 @@ impl Pump {
             route,
             epoch: origin.epoch,
             reported,
+            awaited,
             several,
             untimed: false,
         };
@@ -156,6 +158,7 @@ impl Pump {
             return;
         }
         self.open += 1;
+        self.awaited += usize::from(delivery.awaited);
         match origin.slot {
             Some(slot) => self.ledger.need(slot),
             None => delivery.source = self.own(at, origin.bytes.into()),
@@ -319,6 +322,7 @@ impl Pump {
             keyed: fresh.is_some(),
         };
         let result = parcel.send(&self.parts.routes, &mut self.rendered, producer.as_mut());
+        link.hasty |= delivery.awaited;
         self.sent(at, via, ticket, result)
     }
 

@@ -8,6 +8,7 @@
 mod behind;
 mod cursor;
 mod feed;
+mod gather;
 mod park;
 mod recover;
 mod refuse;
@@ -36,6 +37,7 @@ use crate::status::{Shared, SinkStatus};
 use crate::window::{Lane, Ledger};
 use behind::Scan;
 use cursor::Cursor;
+use gather::Gather;
 use refuse::Refusal;
 use topic::{State, Table, Via};
 
@@ -45,6 +47,12 @@ const TICKET_BITS: u32 = 40;
 const TICK: Duration = Duration::from_millis(100);
 /// Chunks that are read before the producer's reports are looked at again.
 const READS_A_TURN: usize = 4;
+/// Time between two looks at the reports of what nobody waits for.
+const UNHURRIED: Duration = Duration::from_millis(5);
+/// Records on their way up to which none lingers that a publisher waits for; more of them make good batches.
+const FEW: usize = 32;
+/// What the producer takes at most to send them.
+const HASTE: Duration = Duration::from_millis(1);
 /// Longest sleep of an idle turn.
 const IDLE: Duration = Duration::from_millis(50);
 /// Time without any report after which a stop leaves the rest to the next start.
@@ -81,8 +89,9 @@ struct Delivery {
     route: u16,
     /// Which of the pump's epochs the sequence belongs to.
     epoch: u16,
-    /// The publisher waits for it.
+    /// The publisher's worker is told of it, and whether the publisher waits for that.
     reported: bool,
+    awaited: bool,
     /// Several routes took the record.
     several: bool,
     /// Our timestamp was refused.
@@ -110,6 +119,8 @@ struct Link {
     in_flight: usize,
     /// Its queue was full: nothing more until the next poll.
     full: bool,
+    /// A record was sent that a publisher waits for, and not yet hastened.
+    hasty: bool,
     /// Why it can't be made or went.
     trouble: Option<String>,
     trouble_since: Instant,
@@ -125,6 +136,7 @@ impl Link {
             failures: 0,
             in_flight: 0,
             full: false,
+            hasty: false,
             trouble: None,
             trouble_since: now,
             last_report: now,
@@ -191,8 +203,9 @@ pub(crate) struct Pump {
     several: HashMap<u64, Several, ahash::RandomState>,
     outbox: Vec<Vec<Report>>,
     rendered: Rendered,
-    /// Deliveries that are not done.
+    /// Deliveries that are not done, and those of them whose publishers wait.
     open: usize,
+    awaited: usize,
     parked: usize,
     parked_bytes: usize,
     /// All of the log below was read.
@@ -213,6 +226,7 @@ pub(crate) struct Pump {
     /// Longest wait for the log when nothing else is to be done.
     idle: Duration,
     refused: RefusedLog,
+    gather: Gather,
 }
 
 /// Keeps the log readable when many records are refused.
@@ -266,6 +280,7 @@ impl Pump {
             outbox: Vec::new(),
             rendered: Rendered::default(),
             open: 0,
+            awaited: 0,
             parked: 0,
             parked_bytes: 0,
             behind: 0,
@@ -278,6 +293,7 @@ impl Pump {
             idle: IDLE,
             refresh_at: now + parts.config.topic_refresh,
             refused: RefusedLog::default(),
+            gather: Gather::new(parts.config.gather, now),
             parts,
         };
         pump.preload_dead_letters();
@@ -321,8 +337,12 @@ impl Pump {
         let caught = self.catch_up()?;
         let pause = if caught { Duration::ZERO } else { self.pause() };
         let may_read = self.may_read();
+        if may_read && !pause.is_zero() {
+            self.rest();
+        }
         // Where records can be taken the wait is for them: a new chunk ends it.
         let read = self.read(if may_read { pause } else { Duration::ZERO })?;
+        self.hasten();
         self.settle(if may_read { Duration::ZERO } else { pause })?;
         self.send_listed();
         self.finish_turn()?;
@@ -333,12 +353,30 @@ impl Pump {
     fn pause(&self) -> Duration {
         let busy = self.main.in_flight + self.side.in_flight > 0;
         match busy {
+            _ if self.main.hasty || (self.gather.is_reading() && self.may_read()) => Duration::ZERO,
+            true if self.is_unhurried() && self.may_read() => UNHURRIED,
             true if self.now - self.main.last_report <= Duration::from_secs(1) => Duration::from_millis(1),
             // While Kafka is silent there is no hurry.
             true => Duration::from_millis(10),
             // With nothing on its way, only the log or a timer can bring something to do.
             false if self.listed.is_empty() => self.idle,
             false => Duration::from_millis(10),
+        }
+    }
+
+    /// Whether nobody waits for a report: no publisher, and no record for that of the one before it.
+    fn is_unhurried(&self) -> bool {
+        let on_their_way = self.main.in_flight + self.side.in_flight;
+        self.awaited == 0 && self.open + self.letters_open() == on_their_way && self.listed.is_empty()
+    }
+
+    /// Lets the log gather, where nobody waits.
+    fn rest(&mut self) {
+        let rest = self.gather.rest(self.now);
+        if !rest.is_zero() && self.is_unhurried() && self.parts.shared.stop_at().is_none() {
+            self.parts.reader.rest(rest);
+            self.now = Instant::now();
+            self.gather.rested(self.now);
         }
     }
 
@@ -350,8 +388,12 @@ impl Pump {
                 break;
             }
             match self.parts.reader.read(wait) {
-                Ok(Some(entry)) => self.take(entry)?,
+                Ok(Some(entry)) => {
+                    self.gather.took(entry.chunk.as_bytes().len(), self.now);
+                    self.take(entry)?;
+                }
                 Ok(None) => {
+                    self.gather.reached_end();
                     self.pass_damaged_end();
                     break;
                 }
@@ -510,6 +552,17 @@ impl Pump {
                 state.listed = false;
             }
             self.send_lane(at);
+        }
+    }
+
+    /// Has records go out at once that publishers wait for, where they are few.
+    fn hasten(&mut self) {
+        let hasty = std::mem::take(&mut self.main.hasty);
+        if hasty
+            && self.main.in_flight <= FEW
+            && let Some(producer) = self.main.producer.as_mut()
+        {
+            producer.hasten(HASTE);
         }
     }
 

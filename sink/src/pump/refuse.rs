@@ -374,6 +374,7 @@ impl Pump {
                 route: DEFAULT,
                 epoch: 0,
                 reported: false,
+                awaited: false,
                 several: false,
                 untimed: false,
             };

@@ -168,6 +168,7 @@ impl Pump {
             Source::Own { bytes, topic } => self.unpark(*topic, bytes.len()),
         }
         self.open -= 1;
+        self.awaited -= usize::from(delivery.awaited);
         self.report(&delivery, delivered);
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 
 use forebay_broker::bus::{ChunkBuilder, Outcome};
-use forebay_broker::classify::{Classify, Publisher};
+use forebay_broker::classify::{Classify, Level, Publisher};
 use forebay_broker::record::{Change, Record, SessionRecord};
 
 use self::disk::Disk;
@@ -24,6 +24,7 @@ use crate::route::{compile, tests as samples};
 mod behind;
 mod cursor;
 mod disk;
+mod gather;
 mod model;
 mod refuse;
 
@@ -55,11 +56,13 @@ impl Bench {
         config.topic_refresh = Duration::from_millis(20);
         config.stuck_after = Duration::from_millis(50);
         config.parked_topic_bytes = 2000;
+        config.gather = Duration::ZERO;
         change(&mut config);
         let kafka = Arc::new(Mutex::new(Kafka {
             landed: Vec::new(),
             rule: Box::new(rule),
             producers: 0,
+            hastened: 0,
             queue: usize::MAX,
         }));
         let topics = FakeTopics(Arc::default(), vec!["unanswered"]);

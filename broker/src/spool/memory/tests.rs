@@ -13,13 +13,17 @@ const NOW: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(20);
 
 fn chunk(number: u64, records: u32) -> Chunk {
+    chunk_of(number, records, Level::Kafka)
+}
+
+fn chunk_of(number: u64, records: u32, level: Level) -> Chunk {
     let mut builder = ChunkBuilder::new(64 * 1024);
     for at in 0..records {
         let text = format!("{number}/{at}");
         let record = Record::Publish(PublishRecord {
             qos: QoS::AtLeastOnce,
             retain: false,
-            level: Level::Kafka,
+            level,
             packet_id: 1,
             arrival_ms: 5,
             generation: 1,
@@ -203,4 +207,54 @@ proptest! {
             prop_assert!(log.status().bytes <= max as u64);
         }
     }
+}
+
+#[test]
+fn a_rest_ends_with_what_can_not_wait() {
+    let (mut writer, log) = open(1, 1 << 20);
+    let mut reader = log.reader();
+    let quiet = |number| chunk_of(number, 1, Level::Spooled);
+    writer.append(&quiet(0)).unwrap();
+    let started = Instant::now();
+    reader.rest(Duration::from_millis(50));
+    assert!(
+        started.elapsed() >= Duration::from_millis(50),
+        "what can wait ends no rest"
+    );
+    let resting = std::thread::spawn(move || {
+        reader.rest(LONG);
+        reader
+    });
+    while log.shared.lock().readers_resting == 0 {
+        std::thread::yield_now();
+    }
+    writer.append(&quiet(1)).unwrap();
+    writer.append(&chunk(2, 1)).unwrap();
+    let mut reader = resting.join().unwrap();
+    assert!(started.elapsed() < LONG);
+    // Not read yet: the next rest ends at once as well.
+    reader.rest(LONG);
+    assert_eq!(
+        [next(&mut reader), next(&mut reader), next(&mut reader)],
+        [Some((0, 0)), Some((1, 1)), Some((2, 2))]
+    );
+    let started = Instant::now();
+    reader.rest(Duration::from_millis(50));
+    assert!(started.elapsed() >= Duration::from_millis(50), "it is read");
+    log.close();
+    reader.rest(LONG);
+    assert!(started.elapsed() < LONG);
+}
+
+#[test]
+fn a_rest_ends_when_much_is_kept() {
+    let one = chunk(0, 10).as_bytes().len();
+    let (mut writer, log) = open(1, 8 * one);
+    let mut reader = log.reader();
+    for number in 0..3 {
+        writer.append(&chunk_of(number, 10, Level::Spooled)).unwrap();
+    }
+    let started = Instant::now();
+    reader.rest(LONG);
+    assert!(started.elapsed() < LONG);
 }

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::support::{chunk, config, numbers, open, put, read_all, try_open};
+use super::support::{chunk, chunk_of, config, numbers, open, put, read_all, try_open};
+use crate::classify::Level;
 use crate::spool::fs::RealFs;
 use crate::spool::{AppendError, LogError, LogReader, LogWriter, OpenError, SpoolConfig};
 use crate::testing::faulty_fs::FaultyFs;
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_is_appended_is_read_after_the_sync_and_after_a_restart() {
@@ -280,4 +284,36 @@ fn speed_of_groups_of_64_kib() {
             rate(spool)
         );
     }
+}
+
+#[test]
+fn a_rest_ends_with_what_can_not_wait() {
+    let fs = FaultyFs::default();
+    let (mut writer, spool, _) = open(&fs);
+    let mut reader = spool.reader("sink").unwrap();
+    let short = Duration::from_millis(50);
+    put(&mut writer, &[chunk(0, 1, 10)]);
+    let started = Instant::now();
+    reader.rest(short);
+    assert!(started.elapsed() >= short, "what can wait ends no rest");
+    let resting = std::thread::spawn(move || {
+        reader.rest(LONG);
+        reader
+    });
+    put(
+        &mut writer,
+        &[chunk(1, 1, 10), chunk_of(Level::Kafka, 2, 1, 10), chunk(3, 1, 10)],
+    );
+    let mut reader = resting.join().unwrap();
+    assert_eq!(read_all(&mut reader).len(), 4);
+    let again = Instant::now();
+    reader.rest(short);
+    assert!(again.elapsed() >= short, "it is read");
+    // A quarter of what is kept in memory.
+    put(&mut writer, &[chunk(4, 1, 2500)]);
+    reader.rest(LONG);
+    read_all(&mut reader);
+    drop(writer);
+    reader.rest(LONG);
+    assert!(started.elapsed() < LONG);
 }

@@ -23,13 +23,18 @@ pub fn config() -> SpoolConfig {
 
 /// A chunk of one worker with `records` records of `payload` bytes.
 pub fn chunk(number: u64, records: u32, payload: usize) -> Chunk {
+    chunk_of(Level::Spooled, number, records, payload)
+}
+
+/// The same at another level.
+pub fn chunk_of(level: Level, number: u64, records: u32, payload: usize) -> Chunk {
     let mut builder = ChunkBuilder::new(1 << 20);
     let payload = vec![number as u8; payload];
     for index in 0..records {
         builder
             .push(&Record::Publish(PublishRecord {
                 qos: QoS::AtLeastOnce,
-                level: Level::Spooled,
+                level,
                 packet_id: index as u16 + 1,
                 client_id: "device",
                 topic: "t",

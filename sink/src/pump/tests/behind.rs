@@ -54,6 +54,7 @@ fn a_topic_that_may_not_be_written_disturbs_the_others_once() {
     allowed.store(true, Ordering::Relaxed);
     bench.turn_to_end();
     assert_eq!(bench.got.len(), 460);
+    bench.turn_until("it has caught up", |bench| bench.pump.behind == 0);
     assert!(bench.routes.set_closed(1, true), "its route is open again");
     let kafka = bench.kafka.lock().unwrap();
     assert_order(&kafka.landed);

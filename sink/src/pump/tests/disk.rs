@@ -110,6 +110,10 @@ impl LogReader for DiskReader {
         Ok(entry.map(|entry| epoch(entry, &self.saved)))
     }
 
+    fn rest(&mut self, timeout: Duration) {
+        self.inner.rest(timeout);
+    }
+
     fn seek(&mut self, sequence: u64) -> Result<(), LogError> {
         self.inner.seek(sequence)
     }
