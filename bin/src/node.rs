@@ -9,6 +9,7 @@ use forebay_broker::classify::{Classify, NoRoutes};
 use forebay_broker::config::Bind;
 use forebay_broker::fatal::FatalFlag;
 use forebay_broker::spool::Log;
+use forebay_broker::tls::TlsFault;
 use forebay_broker::{Broker, StartError};
 use forebay_sink::{Sink, SinkHandle, Wiring};
 
@@ -72,6 +73,11 @@ impl Node {
     /// Who may connect and what they may do.
     pub fn auth(&self) -> &FileAuth {
         &self.auth
+    }
+
+    /// Reads the files of TLS again. What is wrong with them is returned; their listeners go on with what they have.
+    pub fn reload_tls(&self) -> Vec<TlsFault> {
+        self.broker.reload_tls()
     }
 
     /// What ends the process when it is raised.

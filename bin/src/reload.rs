@@ -1,6 +1,7 @@
-//! SIGHUP: users and rules are read again. What is faulty is told with its place, and what it said before stays in force.
+//! SIGHUP: users, rules and certificates are read again. What is faulty is told with its place, and what it said before stays in force.
 
 use forebay_broker::auth::FileAuth;
+use forebay_broker::tls::TlsFault;
 
 use crate::config::{Refused, Settings};
 
@@ -20,8 +21,8 @@ impl<R: Fn() -> anyhow::Result<Settings>> Reload<R> {
         }
     }
 
-    /// Reads all again that can be.
-    pub fn run(&self, auth: &FileAuth) {
+    /// Reads all again that can be; `of_tls`: what was wrong with the files of TLS.
+    pub fn run(&self, auth: &FileAuth, of_tls: &[TlsFault]) {
         let settings = (self.read)().inspect_err(tell).ok();
         let were_open = auth.has_open_listeners();
         let faults = auth.reload(settings.as_ref().map(|settings| settings.broker.acl.as_slice()));
@@ -36,8 +37,11 @@ impl<R: Fn() -> anyhow::Result<Settings>> Reload<R> {
         for (sections, _) in settings.iter().flat_map(|settings| self.changed(settings)) {
             tracing::warn!("SIGHUP: {sections} changed: that takes effect at the next start");
         }
-        let faults = faults.len() + usize::from(settings.is_none());
-        tracing::info!(faults, "SIGHUP: users and rules were read again");
+        for fault in of_tls {
+            tracing::error!("SIGHUP: {fault}; its listener goes on with the certificates that it has");
+        }
+        let faults = faults.len() + of_tls.len() + usize::from(settings.is_none());
+        tracing::info!(faults, "SIGHUP: users, rules and certificates were read again");
     }
 
     /// What is other than at the start and stays as it was.

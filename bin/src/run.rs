@@ -102,7 +102,8 @@ fn announce(settings: &Settings, listeners: &[(String, Bind)], admin: Option<Soc
             TransportConfig::Tcp => String::new(),
             TransportConfig::WebSocket(websocket) => format!(" WebSocket at {}", websocket.path),
         };
-        text.push_str(&format!("  mqtt   {address}{how}{named}\n"));
+        let tls = if config.tls.is_some() { " TLS" } else { "" };
+        text.push_str(&format!("  mqtt   {address}{tls}{how}{named}\n"));
     }
     text.push_str(&format!("  kafka  {kafka}\n"));
     if let Some(address) = admin {
@@ -148,7 +149,7 @@ where
     let fatal = node.fatal();
     tokio::select! {
         fault = fatal.raised() => return Ok(died(&fault)),
-        signal = signals.stop(|| reload.run(node.auth())) => tracing::info!(signal, "stopping"),
+        signal = signals.stop(|| reload.run(node.auth(), &node.reload_tls())) => tracing::info!(signal, "stopping"),
     }
     let (done, stopped) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()

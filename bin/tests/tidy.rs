@@ -37,7 +37,7 @@ const TOP: [&str; 17] = [
 ];
 
 /// A name that only some places may use: the name, and the beginnings of paths that may.
-const ONLY_IN: [(&str, &[&str]); 13] = [
+const ONLY_IN: [(&str, &[&str]); 15] = [
     (
         "rumqttd",
         &["broker/src/bus/", "benches/src/bin/stock-rumqttd.rs"],
@@ -68,6 +68,16 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
         "tungstenite",
         &["broker/src/listener/", "broker/tests/transports/"],
     ),
+    (
+        "rustls",
+        &[
+            "broker/src/listener/tls/",
+            "broker/tests/transports",
+            "benches/src/client/stream.rs",
+            "bin/src/client/tls.rs",
+        ],
+    ),
+    ("tokio_rustls", &["bin/src/client/tls.rs"]),
     ("proxy_header", &["broker/src/listener/proxy.rs"]),
 ];
 

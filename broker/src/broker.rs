@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::auth::Authenticator;
 use crate::bus::{self, BusError, BusHandle, BusMonitor, BusSender, Reports};
 use crate::classify::Classify;
-use crate::config::{Bind, Config, LogConfig};
+use crate::config::{Bind, Config, ListenerConfig, LogConfig};
 use crate::fatal::FatalFlag;
 use crate::hub::Hub;
+use crate::listener::tls::{Keys, TlsFault};
 use crate::listener::{BindError, Bound, Listeners, Places};
 use crate::spool::fs::RealFs;
 use crate::spool::{self, Log, LogError, LogReader, LogStatus, LogWriter, OpenError, memory};
@@ -39,6 +40,9 @@ pub enum StartError {
     /// A listener's address can't be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The files of a listener's TLS are not as they must be.
+    #[error("{}", .0.iter().map(TlsFault::to_string).collect::<Vec<_>>().join("; "))]
+    Tls(Vec<TlsFault>),
     /// The spool can't be opened.
     #[error("the spool can't be opened: {0}")]
     Spool(#[from] OpenError),
@@ -86,6 +90,7 @@ impl Broker {
         if !faults.is_empty() {
             return Err(StartError::Config(faults));
         }
+        let tls = load_tls(&config)?;
         let bound = Bound::open(&config.listeners)?;
         let workers = config.workers as u16;
         let fatal = FatalFlag::default();
@@ -118,6 +123,7 @@ impl Broker {
             epoch,
             store: store.as_ref().map(StoreHandle::events),
             pressure: log.pressure(),
+            tls,
         }));
         let dealt = shared.deal(restored.sessions, restored.groups);
         let workers = start_workers(&shared, senders, dealt)?;
@@ -148,6 +154,13 @@ impl Broker {
             self.listeners = Some(bound.serve(self.shared.clone(), self.places.clone())?);
         }
         Ok(())
+    }
+
+    /// Reads the files of TLS again. Where one is faulty its listener goes on with all that it had; what is wrong is
+    /// returned. Connections that stand stay as they are.
+    pub fn reload_tls(&self) -> Vec<TlsFault> {
+        let keys = self.shared.tls.iter().flatten();
+        keys.filter_map(|keys| keys.reload().err()).flatten().collect()
     }
 
     /// Name and address of each listener, with the port that was found for port 0.
@@ -268,6 +281,20 @@ fn start_workers(
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(workers)
+}
+
+/// Reads the files of each listener that has TLS.
+fn load_tls(config: &Config) -> Result<Box<[Option<Keys>]>, StartError> {
+    let mut faults = Vec::new();
+    let load = |listener: &ListenerConfig| {
+        let loaded = Keys::load(&listener.name, listener.tls.as_ref()?);
+        loaded.map_err(|found| faults.extend(found)).ok()
+    };
+    let keys = config.listeners.iter().map(load).collect();
+    match faults.is_empty() {
+        true => Ok(keys),
+        false => Err(StartError::Tls(faults)),
+    }
 }
 
 /// Where the generations of the subscriptions begin: above those of earlier starts, of which each had fewer than a

@@ -20,6 +20,11 @@ pub mod session;
 pub mod spool;
 pub mod store;
 mod sys;
+pub mod tls {
+    //! The files of TLS, to be checked before a start.
+
+    pub use crate::listener::tls::{Checked, TlsFault, check, validity};
+}
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -13,6 +13,12 @@ use crate::session::Drops;
 pub const CONNECTIONS_ACCEPTED: &str = "forebay_connections_accepted_total";
 /// Sockets that were closed at once for want of a permit.
 pub const CONNECTIONS_REFUSED: &str = "forebay_connections_refused_total";
+/// Handshakes of TLS that were done.
+pub const TLS_HANDSHAKES: &str = "forebay_tls_handshakes_total";
+/// Handshakes of TLS that were not, by reason.
+pub const TLS_FAILED: &str = "forebay_tls_handshakes_failed_total";
+/// When the certificate of a listener ends.
+pub const TLS_NOT_AFTER: &str = "forebay_tls_certificate_not_after_seconds";
 /// Clients that are connected.
 pub const CONNECTIONS: &str = "forebay_connections";
 /// Sessions, connected or kept.
@@ -95,6 +101,13 @@ pub fn describe() {
     describe_counter!(
         CONNECTIONS_REFUSED,
         "Sockets closed at once: too many connections"
+    );
+    describe_counter!(TLS_HANDSHAKES, "Handshakes of TLS that were done");
+    describe_counter!(TLS_FAILED, "Handshakes of TLS that failed, by reason");
+    describe_gauge!(
+        TLS_NOT_AFTER,
+        Unit::Seconds,
+        "When the certificate of a listener ends, in seconds since 1970"
     );
     describe_gauge!(CONNECTIONS, "Clients connected");
     describe_gauge!(SESSIONS, "Sessions, connected or kept");

@@ -1,4 +1,4 @@
-//! What carries MQTT besides plain TCP: WebSocket, unix sockets, the PROXY protocol; and what each listener may bound.
+//! What carries MQTT besides plain TCP: TLS, WebSocket, unix sockets, the PROXY protocol; and what each listener may bound.
 //! A whole broker on real sockets.
 #![allow(
     clippy::unwrap_used,
@@ -7,12 +7,16 @@
     clippy::indexing_slicing
 )]
 
+#[path = "transports/certificates.rs"]
+mod certificates;
 #[path = "transports/limits.rs"]
 mod limits;
 #[path = "transports/proxy.rs"]
 mod proxy;
 #[path = "transports/support.rs"]
 mod support;
+#[path = "transports/tls.rs"]
+mod tls;
 #[path = "transports/unix.rs"]
 mod unix;
 #[path = "transports/websocket.rs"]

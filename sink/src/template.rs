@@ -91,7 +91,7 @@ impl Template {
             "username" => Ok(Part::Username),
             "topic" => Ok(Part::Topic),
             "qos" => Ok(Part::QoS),
-            "cert_cn" => Err("{cert_cn} is not there yet: this version has no TLS".to_owned()),
+            "cert_cn" => Err("{cert_cn} is not there yet: certificates of clients are no names".to_owned()),
             _ => Err(format!(
                 "{{{name}}} is neither captured by the filter nor a variable"
             )),

@@ -29,7 +29,8 @@ impl Check {
             writeln!(out, "note: {notice}")?;
         }
         for listener in &settings.broker.listeners {
-            writeln!(out, "listener {} on {}", listener.name, listener.bind)?;
+            let tls = if listener.tls.is_some() { ", TLS" } else { "" };
+            writeln!(out, "listener {} on {}{tls}", listener.name, listener.bind)?;
         }
         for route in settings.kafka.iter().flat_map(|kafka| &kafka.routes) {
             if route.sink {

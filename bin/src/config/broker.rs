@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use forebay_broker::config::{
     Bind, BusConfig, Config, FullConfig, Limits, ListenerConfig, LogConfig, ToldConfig,
 };
-use forebay_broker::config::{EVERY_PATH, TransportConfig, Versions, WebSocketConfig};
+use forebay_broker::config::{ClientCert, EVERY_PATH, TlsConfig, TransportConfig, Versions, WebSocketConfig};
 use forebay_broker::spool::SpoolConfig;
 
 use super::auth::{self, Auth};
 use super::fault::Faults;
 use super::limits;
 use super::reader::Section;
+use super::tls;
 use super::value::Table;
 
 /// What an address looks like.
@@ -21,7 +22,6 @@ pub const ADDRESS: &str = "an address with its port such as \"0.0.0.0:1883\" or 
 /// Greatest value of a number that has no bound of its own.
 const ANY: i64 = u32::MAX as i64;
 
-const TLS_HINT: &str = "leave [listener.tls] out and end TLS in front of Forebay for now";
 const MIB: u64 = 1024 * 1024;
 /// No spool is greater: 1 PiB.
 const SPOOL_MOST: u64 = 1 << 50;
@@ -133,10 +133,7 @@ fn read_listener(
     limits: &Limits,
     notices: &mut Vec<String>,
 ) -> Option<ListenerConfig> {
-    let tls = section.section("tls");
-    for key in ["cert", "key", "client_ca", "client_cert", "crl"] {
-        tls.not_built(key, TLS_HINT);
-    }
+    let tls = tls::read(section);
     let own_limits = limits::of_listener(section, limits);
     let name = section.optional_text("name");
     let transport = read_transport(section);
@@ -153,7 +150,7 @@ fn read_listener(
         notices.push(format!(
             "listener {name}: only clients on this machine may connect; to let others in, say who in [auth] (allow_anonymous = true: everyone)"
         ));
-    } else if allow_anonymous && !bind.is_local() {
+    } else if allow_anonymous && !bind.is_local() && !asks_for_certificates(&tls) {
         notices.push(format!("listener {name}: everyone who reaches {bind} may connect, without a password (allow_anonymous = true)"));
     }
     if proxy_protocol && !bind.is_local() {
@@ -165,6 +162,7 @@ fn read_listener(
         socket_mode: socket_mode.unwrap_or_default(),
         transport,
         proxy_protocol,
+        tls,
         allow_anonymous,
         loopback_only,
         files: access.files,
@@ -174,6 +172,12 @@ fn read_listener(
         max_connect_rate_per_address,
         limits: own_limits,
     })
+}
+
+/// Whether nobody comes in without a certificate.
+fn asks_for_certificates(tls: &Option<TlsConfig>) -> bool {
+    tls.as_ref()
+        .is_some_and(|tls| tls.client_cert == ClientCert::Required)
 }
 
 /// What a listener's address looks like.

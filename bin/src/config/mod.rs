@@ -11,6 +11,7 @@ mod fault;
 mod kafka;
 mod limits;
 mod reader;
+mod tls;
 mod value;
 
 use std::net::SocketAddr;
@@ -119,7 +120,9 @@ fn read_text(
     broker::add_faults(&settings.broker, &given, &faults);
     if with_files {
         auth::add_file_faults(&settings.broker, &given, &faults);
+        tls::add_file_faults(&settings.broker, &given, &faults, &mut settings.notices);
     }
+    tls::add_notices(&settings.broker, &mut settings.notices);
     auth::add_notices(&settings.broker, with_files, &mut settings.notices);
     if let Some(sink) = &settings.kafka {
         kafka::add_faults(sink, &given, &faults);

@@ -4,7 +4,7 @@
 use super::*;
 use forebay_broker::auth::Whom;
 use forebay_broker::classify::Level;
-use forebay_broker::config::TransportConfig;
+use forebay_broker::config::{ClientCert, TransportConfig};
 use forebay_sink::{RouteConfig, Value};
 
 fn given(text: &str) -> Result<Settings, Vec<Fault>> {
@@ -281,10 +281,6 @@ fn what_is_not_built_is_refused_by_name_only_when_it_is_on() {
             "[auth]\nallow_anonymous = true\n[auth.jwt]\nkeys = \"x\"",
             "[auth]\nallow_anonymous = true\n[auth.jwt]\n",
         ),
-        (
-            "[[listener]]\n[listener.tls]\ncert = \"x\"",
-            "[[listener]]\n[listener.tls]\nclient_cert = \"none\"",
-        ),
         ("[admin]\ntoken_file = \"x\"", "[admin]\ntoken_file = \"\""),
     ] {
         let found = faults(on);
@@ -516,4 +512,50 @@ fn what_a_listener_can_not_be_is_a_fault_at_its_line() {
         "[[listener]]\nbind = \"unix:/run/a\"\nproxy_protocol = true\nmax_connect_rate_per_address = 1\n";
     let places: Vec<Place> = faults(unix).into_iter().map(|(place, _)| place).collect();
     assert_eq!(places, [Place::Line(3), Place::Line(4)]);
+}
+
+#[test]
+fn tls_needs_its_files_and_says_where_one_is_missing() {
+    let text = |keys: &str| {
+        format!("[[listener]]\nbind = \"0.0.0.0:8883\"\nallow_anonymous = true\n[listener.tls]\n{keys}")
+    };
+    let whole = "cert = \"c.pem\"\nkey = \"k.pem\"\n";
+    let settings = given(&text(whole)).unwrap();
+    let tls = settings.broker.listeners[0].tls.clone().unwrap();
+    assert_eq!(tls.cert, PathBuf::from("c.pem"));
+    assert_eq!((tls.client_cert, tls.only_tls13), (ClientCert::None, false));
+    let more = "client_ca = \"ca.pem\"\nclient_cert = \"required\"\ncrl = \"l.pem\"\nmin_version = \"1.3\"\n";
+    let settings = given(&text(&format!("{whole}{more}"))).unwrap();
+    let tls = settings.broker.listeners[0].tls.clone().unwrap();
+    assert_eq!((tls.client_cert, tls.only_tls13), (ClientCert::Required, true));
+    assert_eq!(tls.crl, Some(PathBuf::from("l.pem")));
+    // Who must show a certificate is not everyone.
+    assert!(
+        !settings.notices.iter().any(|notice| notice.contains("everyone")),
+        "{:?}",
+        settings.notices
+    );
+    for (keys, expected) in [
+        ("", 2),
+        ("cert = \"c.pem\"\n", 1),
+        ("key = \"k.pem\"\n", 1),
+        (
+            "cert = \"c.pem\"\nkey = \"k.pem\"\nclient_cert = \"required\"\n",
+            1,
+        ),
+        ("cert = \"c.pem\"\nkey = \"k.pem\"\ncrl = \"l.pem\"\n", 1),
+        ("cert = \"c.pem\"\nkey = \"k.pem\"\nclient_cert = \"maybe\"\n", 1),
+        ("cert = \"c.pem\"\nkey = \"k.pem\"\nmin_version = \"1.1\"\n", 1),
+    ] {
+        let found = faults(&text(keys));
+        assert_eq!(found.len(), expected, "{keys}: {found:?}");
+    }
+    // The files are not there: each is named at its line.
+    let found = read_text(&text(whole), [], true).unwrap_err();
+    let lines: Vec<_> = found.iter().map(|fault| fault.place.clone()).collect();
+    assert_eq!(lines, [5, 6].map(Place::Line), "{found:?}");
+    assert!(
+        found[0].text.starts_with("c.pem: can't be read: No such file"),
+        "{found:?}"
+    );
 }

@@ -21,6 +21,7 @@ mod metrics;
 mod mqtt;
 mod publish;
 mod support;
+mod tls;
 mod topics;
 mod torture;
 mod verify;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::certificates::Certificates;
 use crate::support::forebay::{Forebay, PLAIN, config, route};
 use crate::support::kafka::Kafka;
 use crate::support::tools::{Subscriber, mosquitto_pub, mosquitto_sub};
-use crate::support::{root, wait_for};
+use crate::support::{free_port, root, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -37,7 +38,15 @@ fn promised() -> BTreeMap<String, String> {
 fn metrics_are_those_of_the_page_and_no_others() {
     let kafka = Kafka::shared();
     kafka.create_topic("metrics-page", 1, &[]);
-    let forebay = Forebay::start(&config(&kafka.bootstrap(), &route("metrics-page")));
+    // Some are there with TLS alone.
+    let files = Certificates::new();
+    let listener = format!(
+        "[[listener]]\nbind = \"127.0.0.1:{}\"\n{}",
+        free_port(),
+        files.section("")
+    );
+    let further = format!("{listener}{}", route("metrics-page"));
+    let forebay = Forebay::start(&config(&kafka.bootstrap(), &further));
     forebay.wait_ready(WITHIN);
     let done = mosquitto_pub(forebay.mqtt, &["-t", "devices/d1/t", "-m", "x", "-q", "1"]);
     assert_eq!(done.status, Some(0), "{}", done.stderr);

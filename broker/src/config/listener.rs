@@ -99,6 +99,35 @@ impl Default for WebSocketConfig {
     }
 }
 
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCert {
+    /// They are not.
+    #[default]
+    None,
+    /// One that is shown must be right.
+    Optional,
+    /// Each must show one.
+    Required,
+}
+
+/// TLS on a listener. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// The listener's certificate, those of intermediate authorities behind it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities of clients' certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients are asked for one.
+    pub client_cert: ClientCert,
+    /// Lists of certificates that are revoked.
+    pub crl: Option<PathBuf>,
+    /// TLS 1.2 is not taken.
+    pub only_tls13: bool,
+}
+
 /// Which protocol versions a listener takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
@@ -147,6 +176,8 @@ pub struct ListenerConfig {
     pub transport: TransportConfig,
     /// Every connection begins with a PROXY header (version 1 or 2), which says where it comes from.
     pub proxy_protocol: bool,
+    /// TLS, before all else but the PROXY header.
+    pub tls: Option<TlsConfig>,
     /// Clients without a user name are let in.
     pub allow_anonymous: bool,
     /// Only peers on a loopback address are let in.
@@ -175,6 +206,7 @@ impl Default for ListenerConfig {
             socket_mode: 0o660,
             transport: TransportConfig::Tcp,
             proxy_protocol: false,
+            tls: None,
             allow_anonymous: true,
             loopback_only: true,
             files: ListenerFiles::default(),
@@ -206,6 +238,22 @@ impl ListenerConfig {
             check(
                 fine || config.path == EVERY_PATH,
                 &key("path", "must begin with `/`, without blanks and `?`, or be `*`"),
+            );
+        }
+        if let Some(tls) = &self.tls {
+            check(
+                tls.client_cert == ClientCert::None || tls.client_ca.is_some(),
+                &key(
+                    "tls.client_ca",
+                    "must name the authorities of the clients' certificates, or client_cert be \"none\"",
+                ),
+            );
+            check(
+                tls.client_cert != ClientCert::None || tls.crl.is_none(),
+                &key(
+                    "tls.crl",
+                    "must be left out where clients are not asked for a certificate: set client_cert",
+                ),
             );
         }
         if self.bind.unix().is_some() {

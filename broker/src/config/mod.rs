@@ -3,6 +3,7 @@
 mod listener;
 
 pub use listener::{Bind, EVERY_PATH, ListenerConfig, NoBind, TransportConfig, Versions, WebSocketConfig};
+pub use listener::{ClientCert, TlsConfig};
 
 use crate::auth::{DenyAction, Rule};
 use crate::codec::Reason;

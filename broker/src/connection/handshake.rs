@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
@@ -17,6 +17,7 @@ use super::{Accepted, Connection};
 use crate::auth::{Method, Origin, Principal, Subject};
 use crate::codec::{Connect, DecodeError, Packet, Reason, Version, decode, frame_len, peek_version};
 use crate::config::TransportConfig;
+use crate::listener::tls;
 use crate::listener::transport::{Detached, Transport};
 use crate::listener::upgrade::upgrade;
 use crate::session::{Detach, SessionLimits, asked_expiry_s, fits_mount, of_connect, put_refusal};
@@ -64,11 +65,8 @@ pub(super) async fn connect(worker: Rc<Worker>, accepted: Box<Accepted>) -> Opti
         mut read,
         deadline,
     } = *accepted;
-    let whole = timeout_at(
-        deadline.into(),
-        first_packet(&worker, stream, listener, &mut read),
-    );
-    let (mut stream, len) = whole
+    let first = first_packet(&worker, stream, listener, &mut read, (peer, deadline));
+    let (mut stream, len) = timeout_at(deadline.into(), first)
         .await
         .inspect_err(|_| tracing::debug!(%peer, "closed: no CONNECT within limits.connect_timeout_s"))
         .ok()?
@@ -157,10 +155,16 @@ async fn first_packet(
     stream: Detached,
     listener: usize,
     read: &mut Vec<u8>,
+    (peer, deadline): (SocketAddr, Instant),
 ) -> io::Result<(Transport, usize)> {
     let config = &worker.shared.config;
     let max_bytes = config.limits_at(listener).max_packet_bytes;
     let mut stream = stream.attach();
+    if let Some(Some(keys)) = worker.shared.tls.get(listener)
+        && !stream.is_tls()
+    {
+        stream = Box::pin(tls::accept(stream, std::mem::take(read), keys, peer, deadline)).await?;
+    }
     if let Some(TransportConfig::WebSocket(websocket)) = config.listeners.get(listener).map(|l| &l.transport)
         && !stream.is_websocket()
     {

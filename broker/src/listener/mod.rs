@@ -7,6 +7,7 @@ mod places;
 mod proxy;
 mod rate;
 mod tcp;
+pub(crate) mod tls;
 pub(crate) mod transport;
 mod unix;
 pub(crate) mod upgrade;

@@ -1,5 +1,5 @@
-//! What carries a connection's bytes, behind one type: TCP, a unix socket, or WebSocket over either. A plain socket
-//! costs nothing for the others being there: what they need is boxed. One that has just come is on no reactor: most
+//! What carries a connection's bytes, behind one type: TCP, a unix socket, TLS over either, WebSocket over any. A plain
+//! socket costs nothing for the others being there: what they need is boxed. One that has just come is on no reactor: most
 //! that CONNECT leads to needs none.
 
 use std::future::poll_fn;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::tls::{Session, Tls};
 use super::websocket::{Framing, WebSocket};
 
 /// For how long a peer that was told good-bye may take to read it.
@@ -31,6 +32,7 @@ pub(crate) enum Transport {
     Resting(Detached),
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Tls>),
     WebSocket(Box<WebSocket>),
     /// It was given away.
     Closed,
@@ -41,6 +43,7 @@ pub(crate) enum Transport {
 pub(crate) enum Detached {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    Tls(Box<(Detached, Session)>),
     WebSocket(Box<(Detached, Framing)>),
 }
 
@@ -48,6 +51,10 @@ impl Detached {
     /// For use by this thread. It takes a place on its reactor when that is needed.
     pub fn attach(self) -> Transport {
         match self {
+            Self::Tls(parts) => {
+                let (socket, session) = *parts;
+                Transport::Tls(Box::new(Tls::new(socket.attach(), session)))
+            }
             Self::WebSocket(parts) => {
                 let (socket, framing) = *parts;
                 Transport::WebSocket(Box::new(WebSocket::new(socket.attach(), framing)))
@@ -70,7 +77,7 @@ impl Detached {
         match self {
             Self::Tcp(stream) => (&*stream).read(buffer),
             Self::Unix(stream) => (&*stream).read(buffer),
-            Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Tls(_) | Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -78,7 +85,7 @@ impl Detached {
         match self {
             Self::Tcp(stream) => (&*stream).write(bytes),
             Self::Unix(stream) => (&*stream).write(bytes),
-            Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Tls(_) | Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -97,7 +104,7 @@ impl Transport {
             Ok(()) => match socket {
                 Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
                 Self::Unix(stream) => stream.ready(Interest::ERROR).await,
-                Self::Resting(_) | Self::WebSocket(_) | Self::Closed => return,
+                Self::Resting(_) | Self::Tls(_) | Self::WebSocket(_) | Self::Closed => return,
             },
             Err(_) => return,
         };
@@ -107,8 +114,17 @@ impl Transport {
     /// The socket at the bottom.
     fn socket(&mut self) -> &mut Self {
         match self {
+            Self::Tls(tls) => tls.socket().socket(),
             Self::WebSocket(websocket) => websocket.socket().socket(),
             socket => socket,
+        }
+    }
+
+    /// Whether its handshake of TLS is done.
+    pub fn is_tls(&mut self) -> bool {
+        match self {
+            Self::WebSocket(websocket) => matches!(websocket.socket(), Self::Tls(_)),
+            transport => matches!(transport, Self::Tls(_)),
         }
     }
 
@@ -118,6 +134,10 @@ impl Transport {
             Self::Resting(socket) => socket,
             Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Self::Unix(stream) => Detached::Unix(stream.into_std()?),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.into_parts();
+                Detached::Tls(Box::new((socket.detach()?, session)))
+            }
             Self::WebSocket(websocket) => {
                 let (socket, framing) = websocket.into_parts();
                 Detached::WebSocket(Box::new((socket.detach()?, framing)))
@@ -145,6 +165,10 @@ impl Transport {
             Self::Resting(socket) if !last.is_empty() => last.len() - socket.write_now(last).unwrap_or(0),
             Self::Tcp(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
             Self::Unix(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
+            Self::Tls(tls) => {
+                tls.say_last(last);
+                0
+            }
             Self::WebSocket(websocket) => {
                 websocket.say_last(last);
                 0
@@ -159,13 +183,23 @@ impl Transport {
         let rest = async {
             self.write_all(&left).await?;
             self.shutdown().await?;
-            let socket = match self {
-                Self::WebSocket(websocket) => websocket.into_parts().0,
-                socket => socket,
-            };
-            throw_away(socket).await
+            throw_away(self.plain()).await
         };
         let _ = timeout(LINGER, rest).await; // closed in any case
+    }
+}
+
+impl Transport {
+    /// What is below all that lies over it.
+    fn plain(self) -> Self {
+        let over_tls = match self {
+            Self::WebSocket(websocket) => websocket.into_parts().0,
+            transport => transport,
+        };
+        match over_tls {
+            Self::Tls(tls) => tls.into_parts().0,
+            transport => transport,
+        }
     }
 }
 
@@ -181,6 +215,7 @@ impl AsyncRead for Transport {
             Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(tls) => tls.poll_read(cx, buffer),
             Self::WebSocket(websocket) => websocket.poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
         }
@@ -208,6 +243,7 @@ impl AsyncWrite for Transport {
             Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
             Self::WebSocket(websocket) => websocket.poll_write(cx, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -218,6 +254,7 @@ impl AsyncWrite for Transport {
             Self::Resting(_) => Poll::Ready(Ok(())),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(tls) => tls.poll_flush(cx),
             Self::WebSocket(websocket) => websocket.poll_flush(cx),
             Self::Closed => Poll::Ready(Ok(())),
         }
@@ -230,6 +267,7 @@ impl AsyncWrite for Transport {
             Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
             Self::WebSocket(websocket) => websocket.poll_shutdown(cx),
             Self::Closed => Poll::Ready(Ok(())),
         }

@@ -18,7 +18,7 @@ const FRAME_BYTES: usize = 16 * 1024;
 /// Reads of the socket for one read of MQTT's bytes, before others get their turn: pings and empty frames bring none.
 const READS_PER_TURN: u32 = 16;
 
-/// A WebSocket on a plain socket.
+/// A WebSocket on a plain socket, or on TLS.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     socket: Transport,

@@ -48,6 +48,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
+use crate::listener::tls::Keys;
 use crate::spool::Pressure;
 use crate::store::{KeptSession, TakeEvents};
 use crate::sys::Counts;
@@ -87,6 +88,8 @@ pub(crate) struct Parts {
     pub store: Option<Arc<dyn TakeEvents>>,
     /// How full the log is.
     pub pressure: Arc<Pressure>,
+    /// TLS of the listeners that have it, by their place.
+    pub tls: Box<[Option<Keys>]>,
 }
 
 /// What all workers of a broker share.

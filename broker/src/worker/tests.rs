@@ -95,6 +95,7 @@ impl Bench {
             fatal,
             epoch: 5,
             store: Some(told.clone()),
+            tls: Box::default(),
             pressure: Arc::default(), // the test's own: the log may be full without saying so
         }));
         let mut state = State::new(0, shared, senders.remove(0));

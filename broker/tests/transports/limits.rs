@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_broker::config::{Limits, ListenerConfig, Versions};
+use forebay_broker::config::{ClientCert, Limits, ListenerConfig, TlsConfig, Versions};
 
+use crate::certificates::Files;
 use crate::support::{CONNACK, Node, Stream, connect, connect_as, publish, until, websocket};
 
 /// A second listener beside the first, with bounds of its own.
@@ -134,17 +135,25 @@ fn the_connect_rate_of_an_address_counts_over_all_listeners() {
 /// The head of a WebSocket's request, but for its last line.
 const HALF: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n";
 
+/// The beginning of a ClientHello.
+const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3];
+
 #[test]
 fn half_open_handshakes_are_bounded_in_number_and_time() {
+    let files = Files::new();
     for (name, first_bytes) in [
         ("nothing", &b""[..]),
         ("half a CONNECT", &[0x10, 0x20, 0]),
         ("half a request", HALF),
+        ("half a handshake of TLS", HALF_HELLO),
     ] {
         let node = Node::start_all(
             |listeners| {
                 if first_bytes == HALF {
                     listeners[0].transport = websocket();
+                }
+                if first_bytes == HALF_HELLO {
+                    listeners[0].tls = Some(files.tls());
                 }
                 beside(listeners, |_, _| {});
             },
@@ -190,8 +199,7 @@ fn who_has_joined_does_not_count_as_half_open() {
 }
 
 /// Joins over WebSocket by hand, without a client's buffers.
-fn join_by_hand(node: &Node, id: &str) -> Stream {
-    let mut stream = node.stream();
+pub fn join_by_hand(mut stream: Stream, id: &str) -> Stream {
     stream.write(
         b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
@@ -200,6 +208,12 @@ fn join_by_hand(node: &Node, id: &str) -> Stream {
     let packet = connect(id);
     stream.write(&[&[0x82, 0x80 | packet.len() as u8, 0, 0, 0, 0], &packet[..]].concat());
     stream.text_until("\u{20}\u{2}\0\0");
+    stream
+}
+
+fn join_on(mut stream: Stream, id: &str) -> Stream {
+    stream.write(&connect(id));
+    assert_eq!(stream.packet().unwrap(), CONNACK);
     stream
 }
 
@@ -217,21 +231,57 @@ fn resident() -> usize {
 #[ignore = "a measurement"]
 fn idle_memory_of_a_connection() {
     const COUNT: usize = 400;
-    for (name, is_websocket) in [("warm", false), ("TCP", false), ("WebSocket", true)] {
+    let files = Files::new();
+    let keys = files.authority.leaf("localhost", 9, files.far());
+    for (name, is_websocket) in [
+        ("warm", false),
+        ("TCP", false),
+        ("WebSocket", true),
+        ("TLS", false),
+        ("TLS 1.2", false),
+        ("TLS with client certificates", false),
+        ("WebSocket over TLS", true),
+    ] {
+        let versions: &[_] = match name {
+            "TLS 1.2" => &[&rustls::version::TLS12],
+            _ => &[&rustls::version::TLS13],
+        };
+        let is_tls = name.contains("TLS");
+        let with_certificates = name.contains("certificates");
         let node = Node::start(|listener| {
             if is_websocket {
                 listener.transport = websocket();
             }
+            if is_tls {
+                listener.tls = Some(TlsConfig {
+                    client_cert: if with_certificates {
+                        ClientCert::Required
+                    } else {
+                        ClientCert::None
+                    },
+                    ..files.tls()
+                });
+            }
         });
-        let join = |number: usize| match is_websocket {
-            true => join_by_hand(&node, &format!("c{number}")),
-            false => node.joined(&format!("c{number}")),
+        let config = files.client(versions, with_certificates.then_some(&keys));
+        let join = |number: usize| {
+            let mut stream = node.stream();
+            if is_tls {
+                let name = "localhost".try_into().unwrap();
+                stream = stream.over_tls(rustls::ClientConnection::new(config.clone(), name).unwrap());
+            }
+            let id = format!("c{number}");
+            match is_websocket {
+                true => join_by_hand(stream, &id),
+                false => join_on(stream, &id),
+            }
+            .without_tls()
         };
         let _warm: Vec<Stream> = (0..20).map(join).collect();
         let before = resident();
         let clients: Vec<Stream> = (20..20 + COUNT).map(join).collect();
         let bytes = resident().saturating_sub(before) / clients.len();
-        println!("{name}: {bytes} bytes a connection that only stands, both ends");
-        assert!(bytes < 4 * 1024);
+        println!("{name}: {bytes} bytes a connection that only stands, both ends but the client's TLS");
+        assert!(bytes < if is_tls { 16 * 1024 } else { 4 * 1024 });
     }
 }

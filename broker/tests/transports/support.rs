@@ -84,6 +84,13 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The broker itself.
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().unwrap()
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(broker) = self.broker.take() {
@@ -161,8 +168,12 @@ pub fn take_packet(read: &mut Vec<u8>) -> Option<Vec<u8>> {
     None
 }
 
+/// The same with TLS.
+pub type TlsStream = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     Unix(UnixStream),
 }
 
@@ -183,6 +194,32 @@ impl Stream {
         }
     }
 
+    /// This stream with TLS over it; the handshake comes with what is written first.
+    pub fn over_tls(self, connection: rustls::ClientConnection) -> Self {
+        let stream = TlsStream::new(connection, self.into_tcp());
+        Self {
+            socket: Socket::Tls(Box::new(stream)),
+            read: Vec::new(),
+        }
+    }
+
+    /// The socket alone: what the client holds for TLS is given back, and nothing is said of it.
+    pub fn without_tls(self) -> Self {
+        let socket = match self.socket {
+            Socket::Tls(stream) => Socket::Tcp(stream.into_parts().1),
+            socket => socket,
+        };
+        Self { socket, ..self }
+    }
+
+    /// The TLS of it.
+    pub fn tls(&mut self) -> &mut TlsStream {
+        match &mut self.socket {
+            Socket::Tls(stream) => stream,
+            _ => panic!("no TLS"),
+        }
+    }
+
     pub fn unix(path: &Path) -> Self {
         Self {
             socket: Socket::Unix(UnixStream::connect(path).unwrap()),
@@ -194,7 +231,7 @@ impl Stream {
     pub fn into_tcp(self) -> TcpStream {
         match self.socket {
             Socket::Tcp(stream) => stream,
-            Socket::Unix(_) => panic!("a unix socket"),
+            _ => panic!("no plain TCP"),
         }
     }
 
@@ -202,6 +239,7 @@ impl Stream {
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = match &mut self.socket {
             Socket::Tcp(stream) => stream.write_all(bytes),
+            Socket::Tls(stream) => stream.write_all(bytes),
             Socket::Unix(stream) => stream.write_all(bytes),
         };
     }
@@ -212,6 +250,10 @@ impl Stream {
         let read = match &mut self.socket {
             Socket::Tcp(stream) => {
                 stream.set_read_timeout(Some(within)).unwrap();
+                stream.read(&mut buffer)
+            }
+            Socket::Tls(stream) => {
+                stream.sock.set_read_timeout(Some(within)).unwrap();
                 stream.read(&mut buffer)
             }
             Socket::Unix(stream) => {

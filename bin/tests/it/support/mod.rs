@@ -1,6 +1,7 @@
 //! What the cases stand on: a real Kafka, the binary as a process, clients that others wrote, and a small load of our own.
 
 pub mod audit;
+pub mod certificates;
 pub mod chance;
 pub mod cluster;
 pub mod device;
