@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use forebay_broker::codec::{DecodeError, EncodeError, Reason, Version};
 
+use super::tls;
+
 /// Exit code of what breaks the protocol (libmosquitto's MOSQ_ERR_PROTOCOL).
 const PROTOCOL: u8 = 2;
 /// Exit code of a lost connection (libmosquitto's MOSQ_ERR_CONN_LOST).
 const LOST: u8 = 7;
+/// Exit code of a failure of TLS (libmosquitto's MOSQ_ERR_TLS).
+const TLS: u8 = 8;
 /// Exit code of a packet that is over the broker's limit (libmosquitto's MOSQ_ERR_OVERSIZE_PACKET).
 const TOO_LARGE: u8 = 25;
 /// Exit code of a wait that took too long (libmosquitto's MOSQ_ERR_TIMEOUT).
@@ -33,6 +37,9 @@ pub enum Failure {
     /// The broker asks for the end of the connection (MQTT 5).
     #[error("Error: the broker ended the connection: {}", with_text(text(*.0), .1))]
     Ended(Reason, String),
+    /// There is no TLS with the broker, or no longer.
+    #[error("Error: A TLS error occurred: {0}")]
+    Tls(String),
     /// The connection broke.
     #[error("Error: The connection was lost.")]
     Lost,
@@ -64,10 +71,19 @@ impl Failure {
             Failure::Refused(Version::V5, reason, _) => *reason as u8,
             Failure::Refused(_, reason, _) => reason.return_code(),
             Failure::Ended(..) | Failure::Lost => LOST,
+            Failure::Tls(_) => TLS,
             Failure::Protocol(_) => PROTOCOL,
             Failure::TooLarge(..) => TOO_LARGE,
             Failure::Timeout(_) => TIMEOUT,
         }
+    }
+}
+
+impl Failure {
+    /// What an error of the connection's stream stands for.
+    pub fn of_stream(error: &io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        inner.map_or(Failure::Lost, |error| Failure::Tls(tls::explained(error)))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::failure::Failure;
 use super::options::{Address, Target};
+use super::tls;
 
 /// Longest wait for a connection, for its CONNACK, and for a broker that does not read.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -61,7 +62,7 @@ pub struct Link {
 impl Link {
     /// Connects and waits until the client is let in.
     pub async fn connect(target: &Target) -> Result<(Self, Granted), Failure> {
-        let stream = timeout(ANSWER, open(&target.address))
+        let stream = timeout(ANSWER, open_secured(target))
             .await
             .map_err(|_| Failure::Timeout(Some(ANSWER)))??;
         let name = if target.client_id.is_empty() {
@@ -168,10 +169,16 @@ impl Link {
         while let Some(rest) = self.outbox.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match timeout_at(deadline.into(), self.stream.write(rest)).await {
                 Err(_) => return Err(Failure::Timeout(Some(ANSWER))),
-                Ok(Ok(0) | Err(_)) => return Err(Failure::Lost),
+                Ok(Ok(0)) => return Err(Failure::Lost),
+                Ok(Err(error)) => return Err(Failure::of_stream(&error)),
                 Ok(Ok(bytes)) => self.sent += bytes,
             }
             self.wrote_at = Instant::now();
+        }
+        // TLS may hold some of it back.
+        match timeout_at(deadline.into(), self.stream.flush()).await {
+            Err(_) => return Err(Failure::Timeout(Some(ANSWER))),
+            Ok(flushed) => flushed.map_err(|error| Failure::of_stream(&error))?,
         }
         self.outbox.clear();
         self.sent = 0;
@@ -210,7 +217,8 @@ impl Link {
                 Some(due) => timeout_at(due.into(), read).await,
             };
             match read {
-                Ok(Ok(0) | Err(_)) => return Err(Failure::Lost),
+                Ok(Ok(0)) => return Err(Failure::Lost),
+                Ok(Err(error)) => return Err(Failure::of_stream(&error)),
                 Ok(Ok(_)) => self.ping_at = None,
                 Err(_) if self.ping_at.is_some() => return Err(Failure::Lost),
                 Err(_) => {
@@ -242,6 +250,28 @@ impl Link {
                 describe(packet)
             );
         }
+    }
+}
+
+/// A stream to the broker, with TLS over it where that was asked for.
+async fn open_secured(target: &Target) -> Result<Box<dyn Stream>, Failure> {
+    let stream = open(&target.address).await?;
+    let Some(tls) = &target.tls else {
+        return Ok(stream);
+    };
+    let host = match &target.address {
+        Address::Tcp(host, ..) => host,
+        Address::Unix(_) => "localhost",
+    };
+    let name = tls::name(host).map_err(Failure::Usage)?;
+    match tls.connector().connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(match Failure::of_stream(&error) {
+            Failure::Lost => {
+                Failure::Tls("the broker closed the connection; does it speak TLS on this port?".to_owned())
+            }
+            failure => failure,
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod options;
 mod property;
 pub mod publish;
 pub mod subscribe;
+mod tls;
 
 use std::io::Write;
 use std::time::Duration;

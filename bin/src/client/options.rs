@@ -8,10 +8,10 @@ use clap::{ArgAction, Args};
 use forebay_broker::codec::{Property, QoS, Version, topic};
 
 use super::property::Given;
+use super::tls::{self, Tls};
 
 const CONNECTION: &str = "Connection";
 const WILL: &str = "Will";
-const TLS: &str = "TLS (not built yet: refused)";
 /// MQTT 5: a session that never expires.
 const NEVER: u32 = u32::MAX;
 
@@ -21,13 +21,13 @@ pub struct Options {
     /// Broker's name or address.
     #[arg(short = 'h', long, default_value = "localhost", help_heading = CONNECTION)]
     host: String,
-    /// Its port. Default: 1883.
+    /// Its port. Default: 1883, with TLS 8883.
     #[arg(short, long, help_heading = CONNECTION)]
     port: Option<u16>,
     /// Connect to a Unix domain socket instead.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port", "url"], help_heading = CONNECTION)]
     unix: Option<PathBuf>,
-    /// All in one: mqtt://[username[:password]@]host[:port]/topic.
+    /// All in one: mqtt://[username[:password]@]host[:port]/topic, or mqtts:// for TLS.
     #[arg(short = 'L', long, conflicts_with_all = ["host", "port"], help_heading = CONNECTION)]
     url: Option<String>,
     /// Send from this address of this machine.
@@ -90,49 +90,10 @@ pub struct Options {
     #[arg(long)]
     pub quiet: bool,
     #[command(flatten)]
-    tls: Tls,
+    tls: tls::TlsOptions,
     /// Print this help.
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
-}
-
-/// What asks for TLS or a proxy: known, so that it is refused with a word instead of being sent in the clear.
-#[derive(Debug, Args)]
-struct Tls {
-    /// File of the authorities that are trusted.
-    #[arg(long, value_name = "FILE", help_heading = TLS)]
-    cafile: Option<String>,
-    /// Directory of them.
-    #[arg(long, value_name = "DIR", help_heading = TLS)]
-    capath: Option<String>,
-    /// Certificate of this client.
-    #[arg(long, value_name = "FILE", help_heading = TLS)]
-    cert: Option<String>,
-    /// Its key.
-    #[arg(long, value_name = "FILE", help_heading = TLS)]
-    key: Option<String>,
-    #[arg(long, hide = true)]
-    keyform: Option<String>,
-    #[arg(long, hide = true)]
-    ciphers: Option<String>,
-    #[arg(long, hide = true)]
-    insecure: bool,
-    #[arg(long, hide = true)]
-    tls_version: Option<String>,
-    #[arg(long, hide = true)]
-    tls_alpn: Option<String>,
-    #[arg(long, hide = true)]
-    tls_engine: Option<String>,
-    #[arg(long, hide = true)]
-    tls_engine_kpass_sha1: Option<String>,
-    #[arg(long, hide = true)]
-    tls_use_os_certs: bool,
-    #[arg(long, hide = true)]
-    psk: Option<String>,
-    #[arg(long, hide = true)]
-    psk_identity: Option<String>,
-    #[arg(long, hide = true)]
-    proxy: Option<String>,
 }
 
 /// Where to connect and as whom.
@@ -140,6 +101,8 @@ struct Tls {
 pub struct Target {
     /// The address.
     pub address: Address,
+    /// TLS, where it was asked for.
+    pub tls: Option<Tls>,
     /// MQTT version.
     pub version: Version,
     /// Client id; may be empty.
@@ -187,7 +150,8 @@ pub struct Will {
 impl Options {
     /// What they come to, or what is wrong with them.
     pub fn target(self) -> Result<Target, String> {
-        self.tls.refuse()?;
+        let by_url = self.url.as_ref().is_some_and(|url| url.starts_with("mqtts://"));
+        let tls = self.tls.read(by_url)?;
         let mut properties = Given::read(&self.properties)?;
         // As with mosquitto_pub: properties are MQTT 5's.
         let version = if self.properties.is_empty() {
@@ -207,8 +171,8 @@ impl Options {
                 properties.connect.push(Property::SessionExpiryInterval(seconds));
             }
         }
-        let (address, login, topic) =
-            address(self.unix, self.url.as_deref(), self.host, self.port, self.bind)?;
+        let port = self.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 });
+        let (address, login, topic) = address(self.unix, self.url.as_deref(), self.host, port, self.bind)?;
         let (of_url, secret_of_url) = login;
         let username = self.username.or(of_url);
         let password = self.password.or(secret_of_url);
@@ -217,6 +181,7 @@ impl Options {
         }
         Ok(Target {
             address,
+            tls,
             version,
             client_id: client_id(version, self.id, self.id_prefix),
             clean: !keep,
@@ -236,41 +201,13 @@ impl Options {
     }
 }
 
-impl Tls {
-    fn refuse(&self) -> Result<(), String> {
-        if self.proxy.is_some() {
-            return Err("--proxy: connecting through a proxy is not built".to_owned());
-        }
-        let texts = [
-            &self.cafile,
-            &self.capath,
-            &self.cert,
-            &self.key,
-            &self.keyform,
-            &self.ciphers,
-            &self.tls_version,
-            &self.tls_alpn,
-            &self.tls_engine,
-            &self.tls_engine_kpass_sha1,
-            &self.psk,
-            &self.psk_identity,
-        ];
-        if texts.iter().any(|text| text.is_some()) || self.insecure || self.tls_use_os_certs {
-            return Err(NO_TLS.to_owned());
-        }
-        Ok(())
-    }
-}
-
-const NO_TLS: &str = "TLS is not built yet: leave its options out and connect to a port without TLS";
-
 type Login = (Option<String>, Option<String>);
 
 fn address(
     unix: Option<PathBuf>,
     url: Option<&str>,
     host: String,
-    port: Option<u16>,
+    port: u16,
     bind: Option<IpAddr>,
 ) -> Result<(Address, Login, Option<String>), String> {
     let none = (None, None);
@@ -278,13 +215,14 @@ fn address(
         return Ok((Address::Unix(path), none, None));
     }
     let Some(url) = url else {
-        return Ok((Address::Tcp(host, port.unwrap_or(1883), bind), none, None));
+        return Ok((Address::Tcp(host, port, bind), none, None));
     };
-    if url.starts_with("mqtts://") {
-        return Err(NO_TLS.to_owned());
-    }
-    let wrong = || format!("-L: write mqtt://[username[:password]@]host[:port]/topic, not {url}");
-    let rest = url.strip_prefix("mqtt://").ok_or_else(wrong)?;
+    let wrong =
+        || format!("-L: write mqtt://[username[:password]@]host[:port]/topic, or mqtts://, not {url}");
+    let plain = url.strip_prefix("mqtt://").map(|rest| (rest, 1883));
+    let (rest, port) = plain
+        .or_else(|| url.strip_prefix("mqtts://").map(|rest| (rest, 8883)))
+        .ok_or_else(wrong)?;
     let (place, topic) = rest.split_once('/').ok_or_else(wrong)?;
     let (login, place) = match place.rsplit_once('@') {
         Some((login, place)) => (
@@ -297,7 +235,7 @@ fn address(
     };
     let (host, port) = match place.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wrong())?),
-        _ => (place, 1883),
+        _ => (place, port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
@@ -358,7 +296,7 @@ mod tests {
     use super::*;
 
     fn of_url(url: &str) -> Result<(Address, Login, Option<String>), String> {
-        address(None, Some(url), String::new(), None, None)
+        address(None, Some(url), String::new(), 1, None)
     }
 
     #[test]
@@ -370,12 +308,14 @@ mod tests {
         let (place, login, topic) = of_url("mqtt://[::1]/").unwrap();
         assert!(matches!(place, Address::Tcp(host, 1883, None) if host == "::1"));
         assert_eq!((login, topic), ((None, None), None));
+        let (place, ..) = of_url("mqtts://broker/a").unwrap();
+        assert!(matches!(place, Address::Tcp(host, 8883, None) if host == "broker"));
         for wrong in [
             "broker/a",
             "mqtt://broker",
             "mqtt:///a",
             "mqtt://broker:x/a",
-            "mqtts://broker/a",
+            "mqttss://broker/a",
         ] {
             of_url(wrong).unwrap_err();
         }

@@ -346,11 +346,14 @@ fn arguments_that_can_not_work_are_refused_before_anything_is_sent() {
             &["sub", "-t", "a", "-D", "subscribe", "topic-alias", "1"],
             "no property \"topic-alias\"",
         ),
+        (&["pub", "-t", "a", "-m", "x", "--cafile", "ca.pem"], "ca.pem"),
+        (&["sub", "-t", "a", "--insecure"], "TLS needs --cafile"),
+        (&["sub", "-t", "a", "--cafile", "x", "--cert", "x"], "--key"),
+        (&["sub", "-t", "a", "--cafile", "x", "--psk", "00"], "pre-shared"),
         (
-            &["pub", "-t", "a", "-m", "x", "--cafile", "ca.pem"],
-            "TLS is not built yet",
+            &["sub", "-t", "a", "--cafile", "x", "--tls-version", "tlsv1.1"],
+            "tlsv1.2 or tlsv1.3",
         ),
-        (&["sub", "-L", "mqtts://broker/a"], "TLS is not built yet"),
         (&["pub", "-m", "x", "-L", "mqtt://broker/"], "name the topic"),
     ] {
         let output = Dir::new().run(arguments);
