@@ -71,7 +71,7 @@ const fn left(scope: Scope, name: &'static str, why: &'static str, hint: &'stati
 use Scope::{Bridge, Global, Listener, Security};
 
 const BRIDGE: &str = "part of a bridge; routes take what it brought to Kafka, see `connection`";
-const TLS_CHOICE: &str = "versions, ciphers and engines of TLS are not to be chosen";
+const TLS_CHOICE: &str = "ciphers and engines of TLS are not to be chosen";
 const TLS_HINT: &str = "leave it out";
 const PSK: &str = "TLS with pre-shared keys is not built";
 const PSK_HINT: &str = "give the clients certificates or passwords";
@@ -308,7 +308,7 @@ pub const KEYS: &[Key] = &[
     left(Listener, "tls_engine", TLS_CHOICE, TLS_HINT),
     left(Listener, "tls_engine_kpass_sha1", TLS_CHOICE, TLS_HINT),
     left(Listener, "tls_keyform", TLS_CHOICE, TLS_HINT),
-    left(Listener, "tls_version", TLS_CHOICE, TLS_HINT),
+    carried(Listener, "tls_version", "listener.tls.min_version"),
     left(Bridge, "topic", BRIDGE, ""),
     left(
         Global,

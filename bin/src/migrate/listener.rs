@@ -195,4 +195,15 @@ fn write_tls(listener: &Listener, block: &mut Block, notes: &mut Vec<Note>) {
     if let Some(setting) = required {
         block.bind("client_cert", "\"required\"", Some(&setting.origin));
     }
+    if let Some(setting) = listener.get("tls_version") {
+        let lowest = if setting.value == "tlsv1.3" { "1.3" } else { "1.2" };
+        block.bind("min_version", &quoted(lowest), Some(&setting.origin));
+        if !matches!(setting.value.as_str(), "tlsv1.2" | "tlsv1.3") {
+            notes.push(Note {
+                origin: Some(setting.origin.clone()),
+                text: format!("tls_version {}: TLS 1.2 and 1.3 alone are taken", setting.value),
+                hint: "clients that know neither need another listener, without TLS".to_owned(),
+            });
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use forebay_broker::config::{ClientCert, TlsConfig};
+
 use super::{Migrated, migrate};
 use crate::config;
 
@@ -66,8 +68,10 @@ fn the_sample_with_everything_is_carried_over() {
     for part in [
         "\npassword_file = \"/etc/mosquitto/passwd\"",
         "\nacl_file = \"/etc/mosquitto/acl\"",
-        "#cert = \"/etc/mosquitto/certs/server.crt\"",
-        "#client_cert = \"required\"",
+        "\ncert = \"/etc/mosquitto/certs/server.crt\"",
+        "\nclient_ca = \"/etc/mosquitto/certs/ca.crt\"",
+        "\nclient_cert = \"required\"",
+        "\nmin_version = \"1.2\"",
         "\nmount_point = \"site1/\"",
         // Mosquitto takes WebSockets on every path.
         "\npath = \"*\"",
@@ -113,6 +117,45 @@ fn a_mount_point_within_a_level_leaves_its_listener_out() {
         "{}",
         migrated.toml
     );
+}
+
+#[test]
+fn tls_is_carried_over_and_never_weaker_than_it_was() {
+    let files = "listener 8883\nallow_anonymous true\ncertfile c\nkeyfile k\n";
+    let tls = |more: &str| {
+        let migrated = of(&format!("{files}{more}"));
+        let settings = config::from_text(&migrated.toml, []).unwrap();
+        settings.broker.listeners[0].tls.clone()
+    };
+    let asks =
+        |tls: Option<TlsConfig>| tls.map(|tls| (tls.client_cert, tls.client_ca, tls.crl, tls.only_tls13));
+    let (none, required) = (ClientCert::None, ClientCert::Required);
+    let path = |name: &str| Some(PathBuf::from(name));
+    for (more, expected) in [
+        ("", Some((none, None, None, false))),
+        // Clients are not asked for certificates: the authorities are of no use.
+        ("cafile a\ncrlfile l\n", Some((none, None, None, false))),
+        (
+            "cafile a\ncrlfile l\nrequire_certificate true\n",
+            Some((required, path("a"), path("l"), false)),
+        ),
+        ("tls_version tlsv1.3\n", Some((none, None, None, true))),
+        ("tls_version tlsv1.1\n", Some((none, None, None, false))),
+        // Without their authorities nobody can be let in: the listener is left out.
+        ("capath d\nrequire_certificate true\n", None),
+    ] {
+        assert_eq!(asks(tls(more)), expected, "{more}");
+    }
+    let old = of(&format!("{files}tls_version tlsv1.1\n"));
+    assert!(
+        old.notes
+            .iter()
+            .any(|note| note.text.contains("TLS 1.2 and 1.3 alone")),
+        "{:?}",
+        old.notes
+    );
+    let half = of("listener 8883\nallow_anonymous true\ncertfile c\n");
+    assert!(!half.toml.contains("\nbind = \"[::]:8883\""), "{}", half.toml);
 }
 
 #[test]

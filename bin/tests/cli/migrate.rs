@@ -55,6 +55,12 @@ fn the_configuration_goes_to_the_output_and_what_to_know_to_standard_error() {
         std::fs::write(dir.0.path().join(name), "").unwrap();
         here = here.replace(&format!("/etc/mosquitto/{name}"), name);
     }
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let [cert, key] = [made.cert.pem(), made.signing_key.serialize_pem()];
+    for (name, text) in [("ca.crt", &cert), ("server.crt", &cert), ("server.key", &key)] {
+        std::fs::write(dir.0.path().join(name), text).unwrap();
+        here = here.replace(&format!("/etc/mosquitto/certs/{name}"), name);
+    }
     std::fs::write(dir.0.path().join("here.toml"), here).unwrap();
     let checked = dir.run(&["check", "-c", "here.toml"]);
     assert_eq!(checked.code, 0, "{}", checked.err);
