@@ -1,6 +1,7 @@
 //! Arguments that `pub` and `idle` have in common, and what they make of them.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use crate::client::net;
 use crate::client::plan::Plan;
 use crate::client::run::Run;
 use crate::client::stats::{Live, Stats, percentiles};
+use crate::client::stream::Tls;
 use crate::seconds;
 
 /// Where to connect, as whom, how.
@@ -49,6 +51,12 @@ pub struct Options {
     /// USER:PASSWORD of all devices
     #[arg(long, value_name = "USER:PASSWORD")]
     pub login: Option<String>,
+    /// TLS; whatever certificate the broker shows is taken
+    #[arg(long)]
+    pub tls: bool,
+    /// TLS; the broker's certificate must be of an authority in this file
+    #[arg(long, value_name = "FILE")]
+    pub cafile: Option<PathBuf>,
     /// Local addresses to connect from, in turn (default: the kernel's choice; on loopback a new one each 20,000)
     #[arg(long, value_name = "IP")]
     pub source: Vec<IpAddr>,
@@ -73,6 +81,14 @@ fn version(text: &str) -> Result<Version> {
 }
 
 impl Options {
+    fn tls(&self) -> Result<Option<Tls>> {
+        if !self.tls && self.cafile.is_none() {
+            return Ok(None);
+        }
+        let host = self.broker.rsplit_once(':').map_or("", |(host, _)| host);
+        Tls::new(net::resolve(&self.broker)?, host, self.cafile.as_deref()).map(Some)
+    }
+
     /// A plan that only connects.
     pub fn plan(&self) -> Result<Plan> {
         let login = self
@@ -97,6 +113,7 @@ impl Options {
             websocket: self.websocket,
             reconnect: false,
             login,
+            tls: self.tls()?,
             subscribe: None,
             publish: false,
             count: u64::MAX,

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use socket2::Socket;
 
 use super::device::{Device, Shared};
 use super::net;
+use super::stream::Stream;
 use super::websocket::{self, WebSocket};
 use super::wire;
 
@@ -25,7 +25,7 @@ pub struct Link {
     pub begun_ns: u64,
     /// When something was written last.
     pub wrote_ns: u64,
-    socket: Option<Socket>,
+    socket: Option<Stream>,
     /// The socket is connected, CONNECT is out or waits for the WebSocket.
     connected: bool,
     websocket: Option<Box<WebSocket>>,
@@ -58,7 +58,7 @@ impl Link {
 
     /// Whether the socket has taken all that was written.
     pub fn is_flushed(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.socket.as_ref().is_none_or(Stream::is_flushed)
     }
 
     /// Begins to connect. Events are edges, so that nothing is registered anew later.
@@ -73,7 +73,7 @@ impl Link {
         let socket = net::connect(broker, source)?;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(epoll, &socket, EventData::new_u64(at as u64), flags)?;
-        self.socket = Some(socket);
+        self.socket = Some(Stream::new(socket));
         self.connected = false;
         self.begun_ns = now;
         Ok(())
@@ -99,7 +99,9 @@ impl Link {
 
     /// The same as it is, without a frame.
     fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(socket) = &self.socket else { return Ok(()) };
+        let Some(socket) = &mut self.socket else {
+            return Ok(());
+        };
         let taken = if self.pending.is_empty() {
             write(socket, bytes)?
         } else {
@@ -120,13 +122,18 @@ impl Link {
         shared: &mut Shared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let Some(socket) = &self.socket else { return Ok(()) };
+        let Some(socket) = &mut self.socket else {
+            return Ok(());
+        };
         if !self.connected {
-            if let Some(error) = socket.take_error()? {
+            if let Some(error) = socket.socket().take_error()? {
                 return Err(error).context("connect");
             }
             if flags.contains(EventFlags::OUT) {
                 self.connected = true;
+                if let Some(tls) = &shared.plan.tls {
+                    socket.secure(tls)?;
+                }
                 if shared.plan.websocket {
                     self.websocket = Some(Box::default());
                     return self.send_raw(websocket::REQUEST);
@@ -134,6 +141,9 @@ impl Link {
                 self.device.connect(shared.plan, out)?;
             }
             return Ok(());
+        }
+        if flags.contains(EventFlags::OUT) {
+            socket.flush()?;
         }
         if !self.pending.is_empty() && flags.contains(EventFlags::OUT) {
             let taken = write(socket, &self.pending)?;
@@ -158,7 +168,8 @@ impl Link {
         shared: &mut Shared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        while let Some(mut socket) = self.socket.as_ref() {
+        while let Some(socket) = &mut self.socket {
+            let is_plain = socket.is_plain();
             let len = match socket.read(read) {
                 Ok(0) => bail!("the broker closed the connection"),
                 Ok(len) => len,
@@ -172,7 +183,7 @@ impl Link {
                 false => self.take(now, start_ns, fresh, shared, out)?,
             }
             // A short read has emptied the socket: the next byte is a new edge.
-            if len < read.len() {
+            if len < read.len() && is_plain {
                 break;
             }
         }
@@ -224,9 +235,10 @@ impl Link {
 
     /// Nothing is written any more. Waits until the broker has read all and closed, at most for the time that is left.
     pub fn leave(&mut self, left: Duration, read: &mut [u8]) -> Result<()> {
-        let Some(mut socket) = self.socket.as_ref() else {
+        let Some(stream) = &self.socket else {
             return Ok(());
         };
+        let mut socket = stream.socket(); // what comes now is not looked at
         // A connection that has failed meanwhile has nothing more to lose.
         let _ = socket.shutdown(Shutdown::Write);
         if !left.is_zero() {
@@ -240,7 +252,7 @@ impl Link {
 }
 
 /// Writes until the socket is full. Returns how many bytes it took.
-fn write(mut socket: &Socket, bytes: &[u8]) -> Result<usize> {
+fn write(socket: &mut Stream, bytes: &[u8]) -> Result<usize> {
     let mut taken = 0;
     while let Some(rest) = bytes.get(taken..)
         && !rest.is_empty()

@@ -9,5 +9,6 @@ pub mod run;
 pub mod schedule;
 pub mod shard;
 pub mod stats;
+pub mod stream;
 pub mod websocket;
 pub mod wire;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use forebay_broker::codec::{QoS, Version};
 
 use super::run::Run;
+use super::stream::Tls;
 
 /// The run as asked for.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Plan {
     pub reconnect: bool,
     /// User name and password.
     pub login: Option<(String, String)>,
+    /// TLS, if the run asks for it.
+    pub tls: Option<Tls>,
     /// Filter each connection subscribes to, with `{id}`.
     pub subscribe: Option<String>,
     /// Whether devices publish at all.

@@ -20,6 +20,7 @@ fn plan(qos: QoS, in_flight: u16) -> Plan {
         websocket: false,
         reconnect: true,
         login: None,
+        tls: None,
         subscribe: None,
         publish: true,
         count: u64::MAX,
