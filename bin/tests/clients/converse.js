@@ -1,9 +1,10 @@
 // The conversation of bin/tests/it/foreign with MQTT.js: converse.js TRANSPORT VERSION PORT NAME [hold].
 //
-// TRANSPORT is tcp or ws, VERSION 3 (3.1), 4 (3.1.1) or 5. Prints one line for each step; ends with 1 at the first that
+// TRANSPORT is tcp, ws, tls or wss (with the authorities in the file FOREBAY_TEST_CAFILE), VERSION 3 (3.1), 4 (3.1.1) or 5. Prints one line for each step; ends with 1 at the first that
 // fails. With `hold` it is the client with a will and a kept session that is killed.
 'use strict';
 const { once } = require('node:events');
+const { readFileSync } = require('node:fs');
 const { spawn } = require('node:child_process');
 const mqtt = require('mqtt');
 
@@ -37,6 +38,7 @@ class Client {
       protocolId: version === 3 ? 'MQIsdp' : 'MQTT',
       clean: !kept,
       reconnectPeriod: 0,
+      ca: ['tls', 'wss'].includes(transport) ? readFileSync(process.env.FOREBAY_TEST_CAFILE) : undefined,
       properties: version === 5 && kept ? { sessionExpiryInterval: 600 } : undefined,
       will: will ? { topic: `${name}/will`, payload: Buffer.from('gone'), qos: 1, retain: false } : undefined,
     });

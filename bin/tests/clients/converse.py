@@ -1,8 +1,9 @@
 """The conversation of bin/tests/it/foreign with paho-mqtt: converse.py TRANSPORT VERSION PORT NAME [hold].
 
-TRANSPORT is tcp or ws, VERSION 3 (3.1), 4 (3.1.1) or 5. Prints one line for each step; ends with 1 at the first that
+TRANSPORT is tcp, ws, tls or wss (with the authorities in the file FOREBAY_TEST_CAFILE), VERSION 3 (3.1), 4 (3.1.1) or 5. Prints one line for each step; ends with 1 at the first that
 fails. With `hold` it is the client with a will and a kept session that is killed.
 """
+import os
 import queue
 import subprocess
 import sys
@@ -26,10 +27,12 @@ class Client:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=f"{name}-{leaf}",
             protocol=version,
-            transport="websockets" if transport == "ws" else "tcp",
+            transport="websockets" if transport.startswith("ws") else "tcp",
             **options,
         )
         self.client.ws_set_options(path="/mqtt")
+        if transport in ("tls", "wss"):
+            self.client.tls_set(ca_certs=os.environ["FOREBAY_TEST_CAFILE"])
         self.client.on_connect = lambda _c, _d, flags, reason, _p: connected.put((flags.session_present, reason))
         self.client.on_subscribe = lambda _c, _d, _mid, reasons, _p: self.granted.put(reasons)
         self.client.on_message = lambda _c, _d, message: self.messages.put(message)

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The conversation of bin/tests/it/foreign with mosquitto_pub and mosquitto_sub: converse.sh tcp VERSION PORT NAME.
+# The conversation of bin/tests/it/foreign with mosquitto_pub and mosquitto_sub: converse.sh TRANSPORT VERSION PORT NAME.
 #
+# TRANSPORT is tcp, or tls with the authorities in the file FOREBAY_TEST_CAFILE.
 # VERSION is 3 (3.1), 4 (3.1.1) or 5. Prints one line for each step; ends with another code than 0 at the first that fails.
 set -euo pipefail
 version=$2 port=$3 name=$4
 protocol=(mqttv31 mqttv311 mqttv5)
 common=(-h 127.0.0.1 -p "$port" -V "${protocol[version - 3]}")
+[ "$1" != tls ] || common+=(--cafile "$FOREBAY_TEST_CAFILE")
 kept=(-c)
 [ "$version" -lt 5 ] || kept+=(-x 600)
 dir=$(mktemp -d)

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args;
+use crate::support::certificates::Certificates;
 use crate::support::forebay::{Forebay, PLAIN};
 use crate::support::{process, root, tools};
 
@@ -20,6 +21,9 @@ const WITHIN: Duration = Duration::from_secs(120);
 type Way = (&'static str, u8);
 
 const OVER_TCP: [Way; 3] = [("tcp", 3), ("tcp", 4), ("tcp", 5)];
+/// For clients that take a file of authorities (FOREBAY_TEST_CAFILE).
+const OVER_TLS: [Way; 3] = [("tls", 3), ("tls", 4), ("tls", 5)];
+const OVER_ALL_TLS: [Way; 4] = [("tls", 4), ("tls", 5), ("wss", 4), ("wss", 5)];
 const OVER_BOTH: [Way; 6] = [
     ("tcp", 3),
     ("tcp", 4),
@@ -50,13 +54,26 @@ fn transcript(name: &str, version: u8) -> Vec<String> {
 
 /// Holds the conversation on every way at once; `program` and its arguments come before those of the conversation.
 fn converse(client: &str, ways: &[Way], program: &[String]) {
-    let brokers = [
-        ("tcp", Forebay::start(PLAIN)),
-        (
-            "ws",
-            Forebay::start(&PLAIN.replace("[auth]", "transport = \"ws\"\n[auth]")),
-        ),
-    ];
+    let files = Certificates::new();
+    let start = |transport: &'static str| {
+        let mut listener = String::new();
+        if transport.starts_with("ws") {
+            listener.push_str("transport = \"ws\"\n");
+        }
+        if ["tls", "wss"].contains(&transport) {
+            listener.push_str(&files.section(""));
+        }
+        let text = PLAIN.replace("[auth]", &format!("{listener}[auth]"));
+        (transport, Forebay::start(&text))
+    };
+    let used = |transport: &&str| ways.iter().any(|(used, _)| used == transport);
+    let brokers: Vec<_> = ["tcp", "ws", "tls", "wss"]
+        .into_iter()
+        .filter(used)
+        .map(start)
+        .collect();
+    let trusted = format!("FOREBAY_TEST_CAFILE={}", files.path("ca.pem"));
+    let program = &[&args!["env", trusted][..], program].concat();
     std::thread::scope(|scope| {
         for (transport, version) in ways {
             let port = brokers
@@ -94,7 +111,8 @@ fn program(name: &str) -> PathBuf {
 
 #[test]
 fn mosquittos_clients() {
-    converse("mosq", &OVER_TCP, &args![program("converse.sh").display()]);
+    let ways = [&OVER_TCP[..], &OVER_TLS].concat();
+    converse("mosq", &ways, &args![program("converse.sh").display()]);
 }
 
 #[test]
@@ -102,7 +120,7 @@ fn paho_for_python() {
     let python = tools::interpreter();
     converse(
         "py",
-        &OVER_BOTH,
+        &[&OVER_BOTH[..], &OVER_ALL_TLS].concat(),
         &args![python.display(), program("converse.py").display()],
     );
 }
@@ -112,7 +130,7 @@ fn mqtt_js() {
     let modules = tools::cached("node/node_modules");
     converse(
         "js",
-        &OVER_BOTH,
+        &[&OVER_BOTH[..], &OVER_ALL_TLS].concat(),
         &args![
             "env",
             format!("NODE_PATH={}", modules.display()),
