@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::server::UnbufferedServerConnection;
+use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
@@ -88,7 +89,6 @@ async fn step(session: &mut Session) -> Result<(), Failure> {
 
 /// Reads what comes next, to be looked at.
 async fn receive(tls: &mut Tls) -> io::Result<()> {
-    use tokio::io::AsyncReadExt;
     let most = READ_BYTES.min(tls.session.missing().max(super::LEAST_READ_BYTES));
     let mut part = (&mut tls.socket).take(most as u64);
     if part.read_buf(&mut tls.session.coming).await? == 0 {
