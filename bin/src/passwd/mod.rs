@@ -5,7 +5,7 @@ mod lines;
 mod prompt;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use forebay_broker::auth::{MOST_PASSWORD_BYTES, Scheme, Stored};
@@ -34,7 +34,7 @@ pub enum Change {
 }
 
 /// Does it, and says what is worth saying.
-pub fn run(path: &PathBuf, change: Change, scheme: Scheme) -> anyhow::Result<()> {
+pub fn run(path: &Path, change: Change, scheme: Scheme) -> anyhow::Result<()> {
     let hash = |password: &str| {
         let made = Stored::make(password.as_bytes(), scheme).context("no random numbers")?;
         Ok::<_, anyhow::Error>(made.to_text())

@@ -45,7 +45,7 @@ fn from_line(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 /// What is typed, key by key, up to the end of the line.
-fn from_keys(input: &mut impl Read) -> io::Result<Vec<u8>> {
+fn from_keys(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line: Vec<u8> = Vec::new();
     for byte in input.bytes() {
         match byte? {
