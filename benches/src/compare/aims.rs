@@ -73,16 +73,11 @@ fn throughput(results: &Results, what: &'static str, work: &str, column: Column)
     }
 }
 
-fn all(results: &Results) -> Vec<Aim> {
-    let r = results;
-    let of = |work, column, name| r.of(work, column)?.figures.number(name);
-    let ratio = |a: Option<f64>, b: Option<f64>| Some(a? / b.filter(|b| *b > 0.0)?);
-    let p99 = |cell: &Cell| cell.figures.percentile("ack latency from due", "p99");
-    let p50 = |cell: &Cell| cell.figures.percentile(line(Figure::Calm), "p50");
-    let many = r.of("many", Column::Kafka);
-    let calm = r.of("calm", Column::Kafka);
-    let over_sync = calm.and_then(|cell| Some(p50(cell)? - cell.disk.p50));
-    let all_in = of("storm", Column::Plain, "all connected after");
+fn ratio(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    Some(a? / b.filter(|b| *b > 0.0)?)
+}
+
+fn flat_out(r: &Results) -> Vec<Aim> {
     vec![
         most(
             "50 connections QoS 1, `headers = []`",
@@ -132,6 +127,16 @@ fn all(results: &Results) -> Vec<Aim> {
             "us",
             cpu(r, "pub1", Column::Received),
         ),
+    ]
+}
+
+fn paced(r: &Results) -> Vec<Aim> {
+    let p99 = |cell: &Cell| cell.figures.percentile("ack latency from due", "p99");
+    let p50 = |cell: &Cell| cell.figures.percentile(line(Figure::Calm), "p50");
+    let many = r.of("many", Column::Kafka);
+    let calm = r.of("calm", Column::Kafka);
+    let over_sync = calm.and_then(|cell| Some(p50(cell)? - cell.disk.p50));
+    vec![
         most(
             "10,000 connections, 20,000 msg/s, over the floor's cost",
             1.3,
@@ -156,38 +161,49 @@ fn all(results: &Results) -> Vec<Aim> {
             "ms",
             over_sync,
         ),
+    ]
+}
+
+fn fan_out_and_connections(r: &Results) -> Vec<Aim> {
+    let of = |work, name| r.of(work, Column::Plain)?.figures.number(name);
+    let all_in = of("storm", "all connected after");
+    vec![
         most(
             "fan-out QoS 0, a delivery",
             4.0,
             "us",
-            of("fan0", Column::Plain, "CPU per delivery"),
+            of("fan0", "CPU per delivery"),
         ),
         most(
             "fan-out QoS 1, a delivery",
             7.0,
             "us",
-            of("fan1", Column::Plain, "CPU per delivery"),
+            of("fan1", "CPU per delivery"),
         ),
-        most(
-            "connecting",
-            50.0,
-            "us",
-            of("storm", Column::Plain, "CPU per connection"),
-        ),
+        most("connecting", 50.0, "us", of("storm", "CPU per connection")),
         least(
             "connections in a second",
             11_000.0,
             "/s",
-            of("storm", Column::Plain, "connect rate"),
+            of("storm", "connect rate"),
         ),
         most("10,000 connect at once: all are in after", 5.0, "s", all_in),
         most(
             "an idle connection with a subscription",
             1.7,
             "KiB",
-            of("idle", Column::Plain, line(Figure::Memory)),
+            of("idle", line(Figure::Memory)),
         ),
     ]
+}
+
+fn all(results: &Results) -> Vec<Aim> {
+    let parts = [
+        flat_out(results),
+        paced(results),
+        fan_out_and_connections(results),
+    ];
+    parts.into_iter().flatten().collect()
 }
 
 /// The aims that this run has figures of, as a table.

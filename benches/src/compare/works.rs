@@ -76,15 +76,15 @@ impl Work {
 
     /// All of them.
     pub fn all(size: Size) -> Vec<Self> {
-        let Size { seconds, many, idle } = size;
+        let mut all = Self::publishing(size);
+        all.extend([Self::fan_out(size, "fan0", 0), Self::fan_out(size, "fan1", 1)]);
+        all.extend(Self::connecting(size));
+        all
+    }
+
+    fn publishing(size: Size) -> Vec<Self> {
+        let Size { seconds, many, .. } = size;
         let steady = 2 * seconds;
-        let fan = |name, qos: u8| Self {
-            name,
-            title: format!("fan-out, 400 msg/s to 500, QoS {qos}: a delivery"),
-            args: split(&format!("sub -n 500 --rate 400 --qos {qos} --for {seconds}s")),
-            figure: Figure::Delivery,
-            columns: &[Plain, Mosquitto, Rumqttd, Other],
-        };
         vec![
             Self {
                 name: "pub0",
@@ -138,8 +138,23 @@ impl Work {
                 figure: Figure::Calm,
                 columns: &[Kafka, Received, Mosquitto, Floor],
             },
-            fan("fan0", 0),
-            fan("fan1", 1),
+        ]
+    }
+
+    fn fan_out(size: Size, name: &'static str, qos: u8) -> Self {
+        let seconds = size.seconds;
+        Self {
+            name,
+            title: format!("fan-out, 400 msg/s to 500, QoS {qos}: a delivery"),
+            args: split(&format!("sub -n 500 --rate 400 --qos {qos} --for {seconds}s")),
+            figure: Figure::Delivery,
+            columns: &[Plain, Mosquitto, Rumqttd, Other],
+        }
+    }
+
+    fn connecting(size: Size) -> Vec<Self> {
+        let Size { many, idle, .. } = size;
+        vec![
             Self {
                 name: "storm",
                 title: format!("{} connect at once: a connection", thousands(many.into())),
