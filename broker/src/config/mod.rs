@@ -104,7 +104,7 @@ pub struct Limits {
     pub connect_timeout_s: u16,
     /// Connections of one listener that have not sent a whole CONNECT yet; beyond them none is accepted.
     pub max_handshakes: usize,
-    /// Greatest keep-alive granted, in seconds; 0: no bound.
+    /// Greatest keep-alive granted to MQTT 5 clients, in seconds; 0: no bound.
     pub max_keep_alive_s: u16,
     /// Levels in a topic name or filter.
     pub max_topic_levels: usize,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::state::{Link, SessionRef, Slot, State};
 use crate::auth::Principal;
-use crate::codec::{Connect, Reason};
+use crate::codec::{Connect, Reason, Version};
 use crate::hub::SubscriberId;
 use crate::record::{Change, Open};
 use crate::session::{Attach, Detach, Session, SessionLimits, TimeoutKind, WillMessage};
@@ -115,8 +115,11 @@ impl State {
         listener: usize,
     ) -> Attach {
         let limits = self.shared.config.limits_at(listener);
+        // Before 5.0 a client cannot be told: held to less than it asked for, it would be cut off between two PINGREQ for ever.
+        let is_told = connect.version == Version::V5;
         let granted = match (limits.max_keep_alive_s, connect.keep_alive_s) {
             (0, asked) => asked,
+            (_, asked) if !is_told => asked,
             (most, 0) => most,
             (most, asked) => asked.min(most),
         };

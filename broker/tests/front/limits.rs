@@ -179,9 +179,13 @@ fn retained_messages_are_bounded_in_number_and_in_bytes() {
 #[test]
 fn who_falls_silent_is_closed_after_one_and_a_half_keep_alives_granted() {
     let broker = start(|limits| limits.max_keep_alive_s = 1);
-    // They ask for a minute. Of a connection whose other end is gone the broker sees just this: nothing.
+    // It asks for a minute. Of a connection whose other end is gone the broker sees just this: nothing.
     let mut five = Client::connect(&broker, "five", Version::V5);
-    let mut three = Client::connect_with_will(&broker, "three", "will", b"gone", &[]);
+    // It cannot be told of less than it asks for: one asks for a second, with a will of "gone" to "will", one for a minute.
+    let mut three = Client::open(&broker);
+    three.send_raw(b"\x10\x1B\x00\x04MQTT\x04\x0E\x00\x01\x00\x03abc\x00\x04will\x00\x04gone");
+    assert_eq!(three.frame().unwrap(), [0x20, 2, 0, 0]);
+    let mut minute = Client::connect(&broker, "minute", Version::V311);
     let start = Instant::now();
     assert_eq!(five.receive(), Received::Disconnect(Reason::KeepAliveTimeout));
     assert_eq!(three.receive(), Received::Closed);
@@ -191,6 +195,8 @@ fn who_falls_silent_is_closed_after_one_and_a_half_keep_alives_granted() {
         "{took:?}"
     );
     assert_eq!(broker.records(1)[0].payload, b"gone");
+    minute.publish("t", b"x", QoS::AtLeastOnce, 1);
+    assert_eq!(minute.receive(), Received::Puback(1, Reason::Success));
     broker.stop();
 }
 
