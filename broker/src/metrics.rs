@@ -1,6 +1,8 @@
 //! Every metric of this crate: its name, what it counts, and the handles that the hot path holds. No label ever
 //! names a client or a topic.
 
+use std::cell::Cell;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
 };
@@ -259,18 +261,43 @@ const CLOSED: [&str; 7] = [
     "other",
 ];
 
+/// A counter that is added to for every packet: in memory of its own thread, and for all to see once a turn.
+pub(crate) struct Tally {
+    shown: Counter,
+    more: Cell<u64>,
+}
+
+impl Tally {
+    fn new(shown: Counter) -> Self {
+        let more = Cell::new(0);
+        Self { shown, more }
+    }
+
+    /// Counts.
+    pub fn increment(&self, by: u64) {
+        self.more.set(self.more.get().wrapping_add(by));
+    }
+
+    fn show(&self) {
+        let more = self.more.take();
+        if more > 0 {
+            self.shown.increment(more);
+        }
+    }
+}
+
 /// The handles of one worker.
 pub(crate) struct WorkerMetrics {
-    packets: [Counter; 16],
+    packets: [Tally; 16],
     closed: [Counter; CLOSED.len()],
-    publishes: [Counter; 3],
-    pub bytes_received: Counter,
-    pub bytes_sent: Counter,
+    publishes: [Tally; 3],
+    pub bytes_received: Tally,
+    pub bytes_sent: Tally,
     pub connects_refused: Counter,
     pub publishes_rejected: Counter,
     pub publishes_dropped: Counter,
     pub publishes_denied: Counter,
-    pub deliveries: Counter,
+    pub deliveries: Tally,
     pub dropped_qos0: Counter,
     pub dropped_full: Counter,
     pub dropped_expired: Counter,
@@ -295,15 +322,15 @@ impl WorkerMetrics {
         let worker = worker.to_string();
         Self {
             closed: CLOSED.map(|reason| counter!(CONNECTIONS_CLOSED, "reason" => reason)),
-            packets: PACKET_TYPES.map(|kind| counter!(PACKETS_RECEIVED, "type" => kind)),
-            publishes: ["0", "1", "2"].map(|qos| counter!(PUBLISHES, "qos" => qos)),
-            bytes_received: counter!(BYTES_RECEIVED),
-            bytes_sent: counter!(BYTES_SENT),
+            packets: PACKET_TYPES.map(|kind| Tally::new(counter!(PACKETS_RECEIVED, "type" => kind))),
+            publishes: ["0", "1", "2"].map(|qos| Tally::new(counter!(PUBLISHES, "qos" => qos))),
+            bytes_received: Tally::new(counter!(BYTES_RECEIVED)),
+            bytes_sent: Tally::new(counter!(BYTES_SENT)),
             connects_refused: counter!(CONNECTS_REFUSED),
             publishes_rejected: counter!(PUBLISHES_REJECTED),
             publishes_dropped: counter!(PUBLISHES_DROPPED),
             publishes_denied: counter!(PUBLISHES_DENIED),
-            deliveries: counter!(DELIVERIES),
+            deliveries: Tally::new(counter!(DELIVERIES)),
             dropped_qos0: dropped("qos0"),
             dropped_full: dropped("queue_full"),
             dropped_expired: dropped("expired"),
@@ -320,6 +347,13 @@ impl WorkerMetrics {
             chunks_in_flight: gauge!(CHUNKS_IN_FLIGHT, "worker" => worker.clone()),
             acks_waiting: gauge!(ACKS_WAITING, "worker" => worker),
         }
+    }
+
+    /// Shows what was counted in this turn.
+    pub fn show(&self) {
+        let often = [&self.bytes_received, &self.bytes_sent, &self.deliveries];
+        let tallies = self.packets.iter().chain(&self.publishes).chain(often);
+        tallies.for_each(Tally::show);
     }
 
     /// Counts a connection that ended.

@@ -55,6 +55,8 @@ pub(super) struct Reader {
     group_bytes: usize,
     /// When the last group was durable.
     synced: Instant,
+    /// When the first chunk of the open group came.
+    began: Instant,
     /// Chunks became durable since workers were woken.
     durable: bool,
 }
@@ -71,6 +73,7 @@ impl Reader {
             group: Vec::new(),
             group_bytes: 0,
             synced: Instant::now(),
+            began: Instant::now(),
             durable: false,
         }
     }
@@ -114,14 +117,26 @@ impl Reader {
         }
     }
 
-    /// Until when the open group waits for more, because the log wants to be written densely.
+    /// Until when the open group waits for more, because the log wants to be written densely, or because chunks of other
+    /// workers are about to come.
     fn gathers_until(&self, now: Instant) -> Option<Instant> {
         let hurries = self.group.is_empty()
             || self.group_bytes >= DENSE_BYTES
             || self.shared.stopping().is_some()
             || !self.shared.is_running();
-        let due = self.synced + self.log.gather();
+        let dense = self.synced + self.log.gather();
+        let due = match self.is_one_missing() {
+            // For as long as a second sync would take.
+            true => dense.max(self.began + Duration::from_micros(self.shared.sync_us())),
+            false => dense,
+        };
         (!hurries && due > now).then_some(due.min(now + TICK))
+    }
+
+    /// Whether a worker has nothing in the group that sends at the times at which those in it do.
+    fn is_one_missing(&self) -> bool {
+        let has = |worker| self.group.iter().any(|(of, ..)| *of == worker);
+        self.shared.paced().any(|worker| !has(worker))
     }
 
     /// Until when to wait for more, or that it is over.
@@ -172,6 +187,9 @@ impl Reader {
                 Err(AppendError::Full) => self.wait_room(bytes)?,
                 Err(error) => return Err(End::Log(error.to_string())),
             }
+        }
+        if self.group.is_empty() {
+            self.began = Instant::now();
         }
         self.group.push((chunk.worker(), chunk.number(), bytes));
         self.group_bytes += bytes;

@@ -111,6 +111,16 @@ impl BusSender {
         Ok(number)
     }
 
+    /// Microseconds that a sync of the log takes, over the last of them.
+    pub fn sync_us(&self) -> u64 {
+        self.shared.sync_us()
+    }
+
+    /// Says whether this worker sends its chunks at the times at which all such workers do: one sync waits for them all.
+    pub fn set_paced(&self, paced: bool) {
+        self.shared.set_paced(self.worker, paced);
+    }
+
     /// The number that the next chunk gets.
     pub fn next_number(&self) -> u64 {
         self.next_number

@@ -15,6 +15,9 @@ const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
 const DEAD: u8 = 2;
 
+/// Syncs over which their time is averaged.
+const SYNCS_KNOWN: u64 = 16;
+
 /// Shared by all senders and the reader of one broker instance.
 pub(super) struct Shared {
     lanes: Box<[Lane]>,
@@ -26,6 +29,8 @@ pub(super) struct Shared {
     waits_for_room: AtomicBool,
     /// Since when the reader waits for the disk.
     syncs_since: Mutex<Option<Instant>>,
+    /// What a sync takes, over the last of them.
+    pub(super) sync_us: AtomicU64,
     /// Rises when the reader begins and when it ends to wait for room, and when it has waited long for the disk: no
     /// progress is no fault then.
     waits: AtomicU64,
@@ -40,6 +45,8 @@ pub(super) struct Shared {
 struct Lane {
     appended: AtomicU64,
     go_back: AtomicU64,
+    /// Its chunks leave at the times at which those of other such workers do.
+    paced: AtomicBool,
     slot: Arc<ReportSlot>,
 }
 
@@ -58,6 +65,7 @@ impl Shared {
         let lane = |slot| Lane {
             appended: AtomicU64::new(0),
             go_back: AtomicU64::new(0),
+            paced: AtomicBool::new(false),
             slot,
         };
         Self {
@@ -68,6 +76,7 @@ impl Shared {
             stopping: OnceLock::new(),
             waits_for_room: AtomicBool::new(false),
             syncs_since: Mutex::default(),
+            sync_us: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             fatal,
@@ -100,19 +109,19 @@ impl Shared {
     pub fn ask_to_go_back(&self, worker: u16) {
         if let Some(lane) = self.lanes.get(usize::from(worker)) {
             lane.go_back.fetch_add(1, Release);
-            lane.slot.waker.wake();
+            lane.slot.wake();
         }
     }
 
     pub fn wake(&self, worker: u16) {
         if let Some(lane) = self.lanes.get(usize::from(worker)) {
-            lane.slot.waker.wake();
+            lane.slot.wake();
         }
     }
 
     fn wake_all(&self) {
         for lane in &self.lanes {
-            lane.slot.waker.wake();
+            lane.slot.wake();
         }
     }
 
@@ -144,9 +153,37 @@ impl Shared {
     /// It is done. One that took no time worth speaking of is no reason for a chunk that does not come: others are
     /// synced all the time.
     pub fn sync_ends(&self) {
-        if self.lock_sync().take().is_some_and(|since| self.is_long(since)) {
+        let Some(since) = self.lock_sync().take() else {
+            return;
+        };
+        if self.is_long(since) {
             self.waits.fetch_add(1, SeqCst);
         }
+        let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mean_us = self.sync_us();
+        let mean_us = mean_us - mean_us / SYNCS_KNOWN + took_us / SYNCS_KNOWN;
+        self.sync_us.store(mean_us, Relaxed);
+    }
+
+    /// Microseconds that a sync takes, over the last of them.
+    pub fn sync_us(&self) -> u64 {
+        self.sync_us.load(Relaxed)
+    }
+
+    pub fn set_paced(&self, worker: u16, paced: bool) {
+        if let Some(lane) = self.lanes.get(usize::from(worker))
+            && lane.paced.load(Relaxed) != paced
+        {
+            lane.paced.store(paced, Relaxed);
+        }
+    }
+
+    /// Workers whose chunks leave at the same times.
+    pub fn paced(&self) -> impl Iterator<Item = u16> {
+        let lanes = (0u16..).zip(&self.lanes);
+        lanes
+            .filter(|(_, lane)| lane.paced.load(Relaxed))
+            .map(|(worker, _)| worker)
     }
 
     fn lock_sync(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -25,7 +25,7 @@ use crate::listener::transport::{Detached, Transport, yield_to_others};
 use crate::listener::{Permits, Seat};
 use crate::metrics::Closed;
 use crate::session::{Detach, of_end, put_disconnect};
-use crate::worker::{Attached, SessionRef, Stage, Worker};
+use crate::worker::{Attached, SessionRef, Stage, State, Worker};
 use intake::Intake;
 use watch::Watch;
 
@@ -184,7 +184,7 @@ impl Connection {
         if has_failed {
             return Poll::Ready(End::Lost);
         }
-        self.worker.tick();
+        self.worker.tick_on();
         for _ in 0..READS_PER_TURN {
             if let Err(end) = self.poll_waiting(cx) {
                 return Poll::Ready(end);
@@ -290,37 +290,41 @@ impl Connection {
 
     /// Writes what the session has to say, until it has no more or the socket takes no more.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.out.is_empty() && self.poll_write_out(cx)?.is_pending() {
+            return Ok(());
+        }
         loop {
-            if self.out.is_empty() {
-                self.worker
-                    .with(|state| state.transmit(self.at, &mut self.out, WRITE_BYTES));
-                if self.out.is_empty() {
-                    return Ok(());
-                }
+            let mut out = self.worker.lend_out();
+            let transmit = |state: &mut State| state.transmit(self.at, &mut out, WRITE_BYTES);
+            let more = self.worker.with(transmit);
+            if out.is_empty() {
+                self.worker.return_out(out);
+                return Ok(());
             }
-            match self.poll_write_out(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(result) => result?,
+            self.out = out;
+            if self.poll_write_out(cx)?.is_pending() || !more {
+                return Ok(());
             }
         }
     }
 
-    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// An idle connection owns no buffer: it goes back to the worker once all of it is written.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         while let Some(rest) = self
             .out
             .get(self.written as usize..)
             .filter(|rest| !rest.is_empty())
         {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            match Pin::new(&mut self.stream).poll_write(cx, rest)? {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => self.written += count as u32, // of what was gathered, which is bounded
             }
-            self.written += count as u32; // of what was gathered, which is bounded
         }
         self.worker.with(|state| state.sent(self.written as usize));
         self.written = 0;
-        self.out = Vec::new(); // an idle connection owns no buffer
-        Poll::Ready(Ok(()))
+        self.worker.return_out(std::mem::take(&mut self.out));
+        Ok(Poll::Ready(()))
     }
 
     /// Says good-bye as far as the socket takes it at once, and gives the session back.

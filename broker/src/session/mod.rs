@@ -418,9 +418,9 @@ impl Session {
         }));
     }
 
-    /// Bytes came from the client.
-    pub fn touch(&mut self, now_ms: u64) {
-        self.timers.touch(now_ms);
+    /// Bytes came from the client. Returns for how long there had been none, in milliseconds.
+    pub fn touch(&mut self, now_ms: u64) -> u64 {
+        self.timers.touch(now_ms)
     }
 
     /// When [`handle_timeout`](Session::handle_timeout) is to be called at the latest.

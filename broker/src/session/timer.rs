@@ -49,9 +49,10 @@ impl Timers {
         };
     }
 
-    /// Bytes came.
-    pub fn touch(&mut self, now_ms: u64) {
-        self.heard_ms = now_ms;
+    /// Bytes came. Returns the time since those before.
+    pub fn touch(&mut self, now_ms: u64) -> u64 {
+        let before_ms = std::mem::replace(&mut self.heard_ms, now_ms);
+        now_ms.saturating_sub(before_ms)
     }
 
     /// The earliest deadline.

@@ -71,7 +71,7 @@ impl Mailbox {
     /// Hands over a socket.
     pub fn put_socket(&self, socket: Box<Accepted>) {
         self.lock().sockets.push_back(socket);
-        self.slot.waker.wake();
+        self.slot.wake();
     }
 
     /// Hands over deliveries and empties `batch`; those that found no room go to `refused`.
@@ -92,7 +92,7 @@ impl Mailbox {
             mail.deliveries.push(delivery);
         }
         drop(mail);
-        self.slot.waker.wake();
+        self.slot.wake();
     }
 
     /// A delivery that was refused goes to nobody else.
@@ -102,7 +102,7 @@ impl Mailbox {
 
     /// Lets the worker look at what changed outside its mailbox.
     pub fn wake(&self) {
-        self.slot.waker.wake();
+        self.slot.wake();
     }
 
     /// Takes all that waits.

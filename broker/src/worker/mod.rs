@@ -8,6 +8,7 @@ mod census;
 mod full;
 mod guard;
 mod mailbox;
+mod nap;
 mod publish;
 mod restore;
 mod serve;
@@ -31,7 +32,7 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 pub(crate) use attach::Attached;
@@ -56,8 +57,17 @@ use crate::sys::Counts;
 /// Bytes that a worker reads at once, for whichever connection has something.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// The buffer for what is written is kept up to this size.
+const MOST_OUT_BYTES: usize = 128 * 1024;
+
 /// How often the timers are looked at: the grain of keep-alive and expiry.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Connections that are served before the clock is read again.
+const POLLS_BETWEEN_TICKS: u8 = 16;
+
+/// Connections that are served before the kernel is asked which others are ready.
+const TASKS_BETWEEN_LOOKS: u32 = 128;
 
 /// How far a broker is on its way to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,12 +179,17 @@ pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     state: RefCell<State>,
     scratch: Cell<Vec<u8>>,
+    out: Cell<Vec<u8>>,
     slot: Arc<ReportSlot>,
     reopened_seen: Cell<u64>,
     /// The open chunk waits for more: a turn is wanted in `bus.max_wait_ms`, or its timer already runs.
     flush_wanted: Cell<bool>,
     flush_armed: Cell<bool>,
     closing: Cell<bool>,
+    /// Something of this worker is to run that was woken at the end of the turn.
+    awake: Cell<bool>,
+    /// Polls until the clock is read again.
+    ticks: Cell<u8>,
     /// When a turn ended last: a worker that always has something ready never parks.
     turn_ended_ms: Cell<u64>,
 }
@@ -212,11 +227,19 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
         .on_thread_park(|| {
             CURRENT.with_borrow(|worker| {
                 if let Some(worker) = worker {
-                    worker.end_of_turn();
+                    worker.before_park();
                 }
             });
         })
-        .build()?;
+        .on_thread_unpark(|| {
+            CURRENT.with_borrow(|worker| {
+                if let Some(worker) = worker {
+                    worker.begin_turn();
+                }
+            });
+        })
+        .event_interval(TASKS_BETWEEN_LOOKS)
+        .build_local(LocalOptions::default())?;
     let slot = shared
         .reports
         .slot(id)
@@ -226,22 +249,27 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
         state: RefCell::new(State::new(id, shared.clone(), sender)),
         shared,
         scratch: Cell::new(vec![0; SCRATCH_BYTES]),
+        out: Cell::default(),
         slot,
         reopened_seen: Cell::new(0),
         flush_wanted: Cell::new(false),
         flush_armed: Cell::new(false),
         closing: Cell::new(false),
+        awake: Cell::new(false),
+        ticks: Cell::new(0),
         turn_ended_ms: Cell::new(0),
     });
     worker.tick();
     worker.with(|state| state.restore(kept));
     worker.shared.ready.fetch_add(1, Ordering::Release);
     CURRENT.set(Some(worker.clone()));
-    let local = LocalSet::new();
-    runtime.block_on(local.run_until(worker.clone().control()));
+    runtime.block_on(worker.clone().control());
     CURRENT.set(None);
-    drop(local); // connections are dropped here, with the runtime still there
-    worker.with(State::send_last_events);
+    drop(runtime); // and the connections with it
+    worker.with(|state| {
+        state.send_last_events();
+        state.metrics.show();
+    });
     Ok(())
 }
 
@@ -258,8 +286,55 @@ impl Worker {
         }
     }
 
+    /// Reads the clock now and then in a long turn.
+    pub fn tick_on(&self) {
+        match self.ticks.get() {
+            0 => self.tick(),
+            left => self.ticks.set(left - 1),
+        }
+    }
+
+    /// The runtime is about to wait for the kernel.
+    fn before_park(&self) {
+        let now_us = self.now_us();
+        let nap = self.with(|state| {
+            let found = std::mem::take(&mut state.found);
+            let nap = state.naps.after(now_us, found, state.sender.sync_us());
+            state.sender.set_paced(nap.is_some());
+            nap
+        });
+        self.end_of_turn(nap.is_some_and(|nap| !nap.leaves));
+        let Some(nap) = nap.filter(|_| !self.awake.get()) else {
+            return;
+        };
+        let is_missed = self
+            .slot
+            .nap(Duration::from_micros(nap.until_us.saturating_sub(now_us)));
+        // What gathered leaves with what is ready now.
+        if is_missed || self.with(|state| !state.open.is_empty()) {
+            self.slot.waker.wake();
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.shared.started.elapsed().as_micros() as u64
+    }
+
+    fn begin_turn(&self) {
+        self.read_clock();
+        self.turn_ended_ms.set(self.with(|state| state.now_ms));
+    }
+
     /// Reads the clock for this turn.
     pub fn tick(&self) {
+        let now_ms = self.read_clock();
+        if now_ms.saturating_sub(self.turn_ended_ms.get()) > self.shared.config.bus.max_wait_ms {
+            self.end_of_turn(false);
+        }
+    }
+
+    fn read_clock(&self) -> u64 {
+        self.ticks.set(POLLS_BETWEEN_TICKS);
         let now_ms = self.shared.started.elapsed().as_millis() as u64;
         let wall_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -268,9 +343,7 @@ impl Worker {
             state.now_ms = now_ms;
             state.wall_ms = wall_ms;
         });
-        if now_ms.saturating_sub(self.turn_ended_ms.get()) > self.shared.config.bus.max_wait_ms {
-            self.end_of_turn();
-        }
+        now_ms
     }
 
     /// Lends the read buffer; it must come back by [`Worker::return_scratch`].
@@ -285,28 +358,52 @@ impl Worker {
         self.scratch.set(scratch);
     }
 
-    /// Nothing is ready any more: what this turn gathered leaves. While a chunk of this worker is in flight the open
-    /// one waits for more, but not for longer than `bus.max_wait_ms`.
-    fn end_of_turn(&self) {
+    /// Lends an empty buffer for what is to be written; it comes back by [`Worker::return_out`] unless the socket does not
+    /// take all of it at once.
+    pub fn lend_out(&self) -> Vec<u8> {
+        self.out.take()
+    }
+
+    /// Gives it back.
+    pub fn return_out(&self, mut out: Vec<u8>) {
+        out.clear();
+        if out.capacity() <= MOST_OUT_BYTES {
+            self.out.set(out);
+        }
+    }
+
+    /// Nothing is ready any more: what this turn gathered leaves, unless it `gathers` on. While a chunk of this worker is in
+    /// flight the open one waits for more, but not for longer than `bus.max_wait_ms`.
+    fn end_of_turn(&self, gathers: bool) {
         self.with(|state| {
             self.turn_ended_ms.set(state.now_ms);
+            self.awake.set(false);
             state.write_backlog();
             state.send_outbox();
             state.send_events();
             let config = &self.shared.config.bus;
-            let waits = state.sender.in_flight() > 0
-                && state.open.bytes() < config.chunk_bytes / 2
-                && state.now_ms.saturating_sub(state.opened_ms) < config.max_wait_ms;
-            if waits && !state.open.is_empty() {
-                if !self.flush_armed.get() && !self.flush_wanted.replace(true) {
-                    self.slot.waker.wake();
+            let is_small = state.open.bytes() < config.chunk_bytes / 2;
+            let is_young = state.now_ms.saturating_sub(state.opened_ms) < config.max_wait_ms;
+            let waits = state.sender.in_flight() > 0 && is_young && !state.open.is_empty();
+            match is_small && (gathers || waits) {
+                true if gathers => {}
+                true => {
+                    state.naps.is_still_due();
+                    if !self.flush_armed.get() && !self.flush_wanted.replace(true) {
+                        self.awake.set(true);
+                        self.slot.waker.wake();
+                    }
                 }
-            } else {
-                state.flush(); // when the bus is full it wakes this worker once there is room
+                // When the bus is full it wakes this worker once there is room.
+                false => _ = state.flush(),
             }
             if !state.held.is_empty() && state.sender.has_room(state.open.bytes()) {
                 state.wake_held();
             }
+            if std::mem::take(&mut state.woke) {
+                self.awake.set(true);
+            }
+            state.metrics.show();
             let unsettled = state.open.len() as usize + state.acks.owed() + state.backlog.len();
             if let Some(counter) = self.shared.unsettled.get(usize::from(self.id)) {
                 counter.store(unsettled, Ordering::Release);
@@ -363,12 +460,15 @@ impl Worker {
         self.with(|state| {
             let mut reports = std::mem::take(&mut state.reports);
             self.slot.take(&mut reports);
+            let mut settled_last = None;
             for report in reports.drain(..) {
                 let Some((owed, opened_ms)) = state.acks.settle(report.number, report.index) else {
                     continue;
                 };
-                let waited = state.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
-                state.metrics.ack_seconds.record(waited);
+                if settled_last.replace(report.number) != Some(report.number) {
+                    let waited = state.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
+                    state.metrics.ack_seconds.record(waited);
+                }
                 let result = match report.outcome {
                     Outcome::InKafka => Ok(()),
                     Outcome::Refused => Err(Reason::QuotaExceeded),

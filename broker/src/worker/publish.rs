@@ -46,11 +46,12 @@ impl State {
         publish: Publish<'_>,
         room: &mut Whole,
     ) -> Result<Taken, Violation> {
-        let shared = self.shared.clone();
         if self.waits_behind_backlog(at) {
             return self.no_room(at, publish, false);
         }
-        let Some(slot) = self.slot(at) else {
+        let shared = &*self.shared;
+        let slot = self.slots.get_mut(at.slot as usize);
+        let Some(slot) = slot.filter(|slot| slot.generation == at.generation) else {
             return Ok(Taken::Yes);
         };
         let whole = slot.session.resolve(publish.clone(), room)?;
@@ -60,7 +61,7 @@ impl State {
         if is_reserved(whole.topic) || !slot.may_publish(whole.topic) {
             return self.deny_publish(at, publish, whole.topic);
         }
-        let class = slot.class(&shared, whole.topic).clone();
+        let class = slot.class(shared, whole.topic).clone();
         if !shared.classify.is_open(&class) {
             if !std::mem::replace(&mut slot.in_line, true) {
                 self.gated.push(at);
@@ -357,7 +358,10 @@ impl State {
         self.acks
             .sent(number, self.opened_ms, &mut self.owed, &mut settled);
         let waited = self.now_ms.saturating_sub(self.opened_ms) as f64 / 1_000.0;
-        self.metrics.ack_seconds.record_many(waited, settled.len());
+        if !settled.is_empty() {
+            self.metrics.ack_seconds.record(waited);
+            self.woke = true;
+        }
         for owed in settled.drain(..) {
             self.settle(owed, Ok(()));
         }
@@ -371,7 +375,7 @@ impl State {
         let mut settled = std::mem::take(&mut self.settled);
         while let Some(opened_ms) = self.acks.durable(appended, &mut settled) {
             let waited = self.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
-            self.metrics.ack_seconds.record_many(waited, settled.len());
+            self.metrics.ack_seconds.record(waited);
             for owed in settled.drain(..) {
                 self.settle(owed, Ok(()));
             }

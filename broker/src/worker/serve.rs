@@ -10,6 +10,9 @@ use crate::record::Change;
 use crate::session::{Request, Ticket, Violation};
 use crate::sys::Sent;
 
+/// A client that says nothing for so long is in no hurry: what it sends may gather a moment with what others send.
+const SPARSE_MS: u64 = 20;
+
 /// The type of PUBLISH.
 const PUBLISH: u8 = 3;
 
@@ -27,7 +30,8 @@ impl State {
         self.metrics.bytes_received.increment(bytes as u64);
         self.counts.bytes_received.add(bytes as u64);
         if let Some(slot) = self.slot(at) {
-            slot.session.touch(now_ms);
+            let quiet_ms = slot.session.touch(now_ms);
+            self.found.sparse += u32::from(quiet_ms >= SPARSE_MS);
         }
     }
 
@@ -70,6 +74,7 @@ impl State {
 
     /// Counts a packet by the first byte of its frame.
     pub fn count_packet(&mut self, first_byte: u8) {
+        self.found.packets += 1;
         self.metrics.packet(first_byte);
         self.counts.packets_received.add(1);
         self.counts
@@ -79,6 +84,7 @@ impl State {
 
     /// Counts a CONNECT of `bytes`.
     pub fn count_connect(&mut self, bytes: usize) {
+        self.found.packets += 1;
         self.metrics.packet(0x10);
         self.metrics.bytes_received.increment(bytes as u64);
         self.counts.packets_received.add(1);
@@ -97,8 +103,8 @@ impl State {
         self.counts.bytes_sent.add(bytes as u64);
     }
 
-    /// Appends what session `at` has to send to `out`, up to about `soft_limit` bytes.
-    pub fn transmit(&mut self, at: SessionRef, out: &mut Vec<u8>, soft_limit: usize) {
+    /// Appends what session `at` has to send to `out`, up to about `soft_limit` bytes. Returns whether more may wait.
+    pub fn transmit(&mut self, at: SessionRef, out: &mut Vec<u8>, soft_limit: usize) -> bool {
         let now_ms = self.now_ms;
         if let Some(slot) = self.slot(at)
             && slot.session.wants_transmit()
@@ -117,7 +123,9 @@ impl State {
                 .add(u64::from(drops.too_large) + u64::from(drops.expired));
             self.take_events(at);
             self.go_on_walking(at);
+            return self.slot(at).is_some_and(|slot| slot.session.wants_transmit());
         }
+        false
     }
 
     /// Bytes of the greatest packet that the client takes.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -16,6 +17,7 @@ use super::census::Census;
 use super::full::Share;
 use super::guard::Guard;
 use super::mailbox::Delivery;
+use super::nap::{Found, Naps};
 use super::restore::Since;
 use super::timers::Timers;
 use super::walk::Walks;
@@ -129,6 +131,11 @@ pub(crate) struct State {
     /// What `$SYS` is made of.
     pub(super) counts: Arc<WorkerCounts>,
     pub(super) census: Census,
+    /// What was read in this turn.
+    pub(super) found: Found,
+    pub(super) naps: Naps,
+    /// Connections were woken at the end of a turn.
+    pub(super) woke: bool,
 }
 
 impl State {
@@ -175,6 +182,9 @@ impl State {
             metrics: WorkerMetrics::new(id),
             counts: shared.counts.worker(id),
             census: Census::default(),
+            found: Found::default(),
+            naps: Naps::new(Duration::from_millis(shared.config.bus.max_wait_ms)),
+            woke: false,
             shared,
         }
     }
@@ -200,6 +210,7 @@ impl State {
 
     /// Wakes connections that wait for room, as long as there is some.
     pub(super) fn wake_held(&mut self) {
+        self.woke = true;
         for _ in 0..self.held.len().min(WAKE_AT_ONCE) {
             if let Some(at) = self.held.pop_front()
                 && let Some(slot) = self.slot(at)

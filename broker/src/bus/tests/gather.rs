@@ -29,6 +29,10 @@ impl<W: LogWriter> LogWriter for Dense<W> {
 }
 
 fn bench(gather: Duration) -> (Bench, Arc<AtomicUsize>) {
+    bench_of(1, gather)
+}
+
+fn bench_of(workers: u16, gather: Duration) -> (Bench, Arc<AtomicUsize>) {
     let (inner, log) = memory::open(1, 1 << 24);
     let syncs = Arc::new(AtomicUsize::new(0));
     let writer = Dense {
@@ -36,7 +40,7 @@ fn bench(gather: Duration) -> (Bench, Arc<AtomicUsize>) {
         gather,
         syncs: syncs.clone(),
     };
-    let bench = Bench::with_log(1, &config(64, 60_000), log, Box::new(writer), no_fault());
+    let bench = Bench::with_log(workers, &config(64, 60_000), log, Box::new(writer), no_fault());
     (bench, syncs)
 }
 
@@ -63,4 +67,30 @@ fn what_gathers_is_synced_when_its_time_comes_and_at_a_stop() {
     let (senders, handle) = (std::mem::take(&mut bench.senders), bench.handle);
     assert!(handle.stop(Instant::now() + LONG));
     assert_eq!(senders[0].appended(), 2);
+}
+
+#[test]
+fn workers_that_send_at_the_same_times_share_a_sync() {
+    let (mut bench, syncs) = bench_of(2, Duration::ZERO);
+    bench.handle.shared.sync_us.store(60_000_000, Ordering::SeqCst); // for so long the other one is waited for
+    for sender in &bench.senders {
+        sender.set_paced(true);
+    }
+    bench.send(0).unwrap();
+    std::thread::sleep(Duration::from_millis(50)); // time in which a log in a hurry would sync
+    bench.send(1).unwrap();
+    bench.drive("both are durable", |bench| {
+        bench.senders.iter().all(|s| s.appended() == 1)
+    });
+    assert_eq!(syncs.load(Ordering::SeqCst), 1);
+    // Who sends when it has something is waited for by nobody.
+    bench.handle.shared.sync_us.store(60_000_000, Ordering::SeqCst);
+    bench.senders[1].set_paced(false);
+    bench.send(0).unwrap();
+    bench.drive("its sync is its own", |bench| bench.senders[0].appended() == 2);
+    bench.send(1).unwrap();
+    bench.senders[0].set_paced(false);
+    bench.drive("all are durable", |bench| bench.senders[1].appended() == 2);
+    bench.assert_whole(2);
+    assert!(bench.stop());
 }
