@@ -1,23 +1,26 @@
 //! Who gets what: subscriptions and retained messages of the whole node, shared by all workers. The only locks of this
-//! room are here, and a publisher takes none of them to find its subscribers.
+//! room are here, and a publisher takes none of them to find its subscribers, unless changes come faster than it can look.
 
 pub mod by_level;
-mod exact;
+#[cfg(test)]
+mod concurrent_tests;
 #[cfg(test)]
 mod figures_tests;
 pub mod registry;
 pub mod retained;
+mod shapes;
 pub mod shared;
 #[cfg(test)]
 mod shared_tests;
 mod small_map;
 pub mod subscriptions;
+mod table;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arc_swap::{ArcSwap, Cache};
 use smallvec::SmallVec;
 
 use crate::codec::topic::split_share;
@@ -28,7 +31,7 @@ pub use retained::Full;
 use retained::Retained;
 use shared::Group;
 pub use shared::{Load, Share, SharedStrategy};
-use subscriptions::Subscriptions;
+use subscriptions::{Figures, Subscriptions, View};
 
 /// Names a session on this node: its worker, its place there, and a number that tells it from others that had the
 /// same place before.
@@ -126,9 +129,9 @@ impl Match {
 
 #[derive(Debug)]
 struct Shared {
-    /// What readers see. Replaced as a whole, by one writer at a time.
-    subscriptions: Arc<ArcSwap<Subscriptions>>,
-    writer: Mutex<()>,
+    /// Whoever changes them holds this, for one change at a time. Readers have a view.
+    subscriptions: Mutex<Subscriptions>,
+    figures: Figures,
     retained: Mutex<Retained>,
     /// What is retained under `$SYS`, apart: it takes no room from the clients' messages.
     system: Mutex<Retained>,
@@ -163,8 +166,8 @@ impl Hub {
         let subscriptions = Subscriptions::new(first_generation);
         Self {
             shared: Arc::new(Shared {
-                subscriptions: Arc::new(ArcSwap::from_pointee(subscriptions)),
-                writer: Mutex::default(),
+                figures: subscriptions.figures(),
+                subscriptions: Mutex::new(subscriptions),
                 retained: Mutex::new(Retained::new(
                     limits.max_retained_messages,
                     limits.max_retained_bytes,
@@ -175,16 +178,11 @@ impl Hub {
         }
     }
 
-    /// Changes the subscriptions. A tree is cloned by its root, so this costs the path that is changed. Returns the
-    /// generation that has the change, along with the result.
-    fn write<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> (T, u64) {
-        let _one_at_a_time = self.shared.writer.lock().unwrap_or_else(|e| e.into_inner());
-        let mut next = Subscriptions::clone(&self.shared.subscriptions.load());
-        next.begin_generation();
-        let generation = next.generation();
-        let result = change(&mut next);
-        self.shared.subscriptions.store(Arc::new(next));
-        (result, generation)
+    fn lock(&self) -> MutexGuard<'_, Subscriptions> {
+        self.shared
+            .subscriptions
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
     }
 
     /// Enters or replaces a subscription: whether it is new, and the first generation that has it. The filter was
@@ -196,63 +194,55 @@ impl Hub {
         options: SubscriptionOptions,
         load: Option<&Arc<Load>>,
     ) -> (bool, u64) {
-        self.write(|subscriptions| subscriptions.insert(filter, who, options, load))
+        let mut subscriptions = self.lock();
+        let is_new = subscriptions.insert(filter, who, options, load);
+        (is_new, subscriptions.generation())
     }
 
-    /// Enters many subscriptions in one change.
+    /// Enters many subscriptions, in one change each: nobody waits for all.
     pub fn subscribe_all<'a>(&self, all: impl Iterator<Item = ToEnter<'a>>) {
-        self.write(|subscriptions| {
-            for (filter, who, options, load) in all {
-                subscriptions.insert(filter, who, options, load);
-            }
-        });
+        for (filter, who, options, load) in all {
+            self.lock().insert(filter, who, options, load);
+        }
     }
 
     /// Removes a subscription: the first generation that does not have it; `None` when there was none.
     pub fn unsubscribe(&self, filter: &str, who: SubscriberId) -> Option<u64> {
-        if !self.shared.subscriptions.load().contains(filter, who) {
-            return None; // only `who` itself changes its subscriptions, one change after the other
-        }
-        let (_, generation) = self.write(|subscriptions| subscriptions.remove(filter, who));
-        Some(generation)
+        let mut subscriptions = self.lock();
+        let was_there = subscriptions.remove(filter, who);
+        was_there.then(|| subscriptions.generation())
     }
 
     /// Removes all subscriptions of a session that is gone.
     pub fn remove_all<'a>(&self, filters: impl Iterator<Item = &'a str>, who: SubscriberId) {
-        let mut filters = filters.peekable();
-        if filters.peek().is_some() {
-            self.write(|subscriptions| {
-                for filter in filters {
-                    subscriptions.remove(filter, who);
-                }
-            });
+        for filter in filters {
+            self.lock().remove(filter, who);
         }
     }
 
     /// The connection of a member of groups has begun or ended, and its load says so: those with a connection are looked at
     /// first, and stand apart.
     pub fn moved<'a>(&self, filters: impl Iterator<Item = &'a str>, who: SubscriberId) {
-        let mut shared = filters.filter(|filter| split_share(filter).is_some()).peekable();
-        if shared.peek().is_some() {
-            self.write(|subscriptions| shared.for_each(|filter| subscriptions.moved(filter, who)));
+        for filter in filters.filter(|filter| split_share(filter).is_some()) {
+            self.lock().moved(filter, who);
         }
     }
 
     /// Subscriptions in all.
     pub fn subscriptions(&self) -> usize {
-        self.shared.subscriptions.load().len()
+        self.shared.figures.count()
     }
 
     /// Shared subscriptions among them.
     pub fn shared_subscriptions(&self) -> usize {
-        self.shared.subscriptions.load().shared()
+        self.shared.figures.shared()
     }
 
     /// A view for one worker.
     pub fn reader(&self) -> HubReader {
         HubReader {
-            subscriptions: Cache::new(self.shared.subscriptions.clone()),
-            strategy: self.shared.strategy,
+            view: self.lock().view(),
+            hub: self.clone(),
         }
     }
 
@@ -305,30 +295,34 @@ impl Hub {
     }
 }
 
-/// One worker's view of the subscriptions: looking at it takes no lock and waits for no writer.
+/// One worker's view of the subscriptions: looking at it takes no lock.
 #[derive(Debug)]
 pub struct HubReader {
-    subscriptions: Cache<Arc<ArcSwap<Subscriptions>>, Arc<Subscriptions>>,
-    strategy: SharedStrategy,
+    view: View,
+    hub: Hub,
 }
 
 impl HubReader {
     /// Appends who is to get a message on `topic`: each subscriber once for what it subscribed to alone, and of each
     /// group one member. Returns the generation of the subscriptions that said so.
     pub fn matches(&mut self, topic: &str, into: &mut Vec<Match>) -> u64 {
-        let subscriptions = self.subscriptions.load();
-        if !subscriptions.is_empty() {
-            let mut groups: SmallVec<[&Group; 4]> = SmallVec::new();
-            subscriptions.matches(topic, into, |group| groups.push(group));
-            into.extend(groups.into_iter().filter_map(|group| group.choose(self.strategy)));
+        let strategy = self.hub.shared.strategy;
+        let choose = |group: &Group| group.choose(strategy);
+        if let Some(generation) = self.view.matches(topic, into, choose) {
+            return generation;
         }
-        subscriptions.generation()
+        // Changes came faster than this could look: one is waited for, and no other comes meanwhile.
+        let subscriptions = self.hub.lock();
+        let generation = self.view.matches(topic, into, choose);
+        generation.unwrap_or_else(|| subscriptions.generation())
     }
 
     /// Another member for a message of a group whose member is gone.
     pub fn member_of(&mut self, share: &Share) -> Option<Match> {
-        let group = self.subscriptions.load().group(share.filter())?;
-        group.choose(self.strategy).map(|found| share.hand_to(found))
+        let group = self.view.group(share.filter())?;
+        group
+            .choose(self.hub.shared.strategy)
+            .map(|found| share.hand_to(found))
     }
 
     /// A member that has room for a message of its group, other than those that had none; `None` too when the message has
@@ -337,14 +331,14 @@ impl HubReader {
         if share.hops >= MOST_OFFERS {
             return None;
         }
-        let group = self.subscriptions.load().group(share.filter())?;
+        let group = self.view.group(share.filter())?;
         let found = group.choose_with_room(may);
         found.map(|found| share.hand_to(found))
     }
 
     /// How many members a group has, by its whole filter.
     pub fn members(&mut self, filter: &str) -> usize {
-        let group = self.subscriptions.load().group(filter);
+        let group = self.view.group(filter);
         group.map_or(0, |group| group.len())
     }
 }

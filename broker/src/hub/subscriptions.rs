@@ -1,120 +1,164 @@
-//! Who subscribed to what: filters with wildcards in a tree by topic level, the others in a table. Both are persistent, so
-//! that a reader's snapshot stays as it is while a writer makes the next one. A pure structure: no lock.
+//! Who subscribed to what. Filters stand in one table, found whole; those of groups, and of shapes that few have, in a tree.
+//! A writer changes one place of it at a time; readers take no lock, and look again when a change came in between.
 
-use std::str::Split;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-use super::exact::{Exact, Subscribers};
+use arc_swap::{ArcSwap, Cache};
+use smallvec::SmallVec;
+
+use super::shapes::{MOST_SHAPES, Shape, Shapes, exact_key, is_exact};
 use super::shared::{Group, Load};
-use super::small_map::SmallMap;
+use super::table::{Key, Subscribers, Table};
+use super::tree::{Found, Tree};
 use super::{Match, SubscriberId, SubscriptionOptions};
 use crate::codec::topic::split_share;
 
-/// The groups of one filter, by their names.
-type Groups = SmallMap<Arc<str>, Arc<Group>>;
+/// Looks at the subscriptions while others change them, before one waits for the one that does.
+const LOOKS: usize = 8;
 
-/// The groups of the filters that end at a node, and with `#` behind it.
-#[derive(Debug, Clone, Default)]
-struct SharedHere {
-    exact: Groups,
-    multi: Groups,
-}
-
-/// One level: the filters that end here, those that end with `#` behind here, and those that go on.
-#[derive(Debug, Clone, Default)]
-struct Node {
-    exact: Subscribers,
-    multi: Option<Box<Subscribers>>,
-    shared: Option<Box<SharedHere>>,
-    plus: Option<Arc<Node>>,
-    children: SmallMap<Arc<str>, Arc<Node>>,
-}
-
-/// What a walk comes by.
-enum Found<'a> {
-    Subscribers(&'a Subscribers),
-    Groups(&'a Groups),
-}
-
-/// All subscriptions.
-#[derive(Debug, Clone, Default)]
-pub struct Subscriptions {
-    /// Filters with wildcards, and those of groups.
-    root: Arc<Node>,
-    /// All others.
-    exact: Exact,
-    count: usize,
+/// What readers see.
+#[derive(Debug)]
+struct Inside {
+    table: Table,
+    shapes: Arc<ArcSwap<Shapes>>,
+    tree: Arc<ArcSwap<Tree>>,
+    /// The generation that is being made, and the one that is whole.
+    begun: AtomicU64,
+    done: AtomicU64,
+    count: AtomicUsize,
     /// How many of them are shared.
-    shared: usize,
-    generation: u64,
+    shared: AtomicUsize,
 }
 
-/// A filter taken apart: the group of a shared subscription, the levels in front of a `#`, and whether there is one.
-struct Levels<'a> {
-    group: Option<&'a str>,
-    path: Option<&'a str>,
-    multi: bool,
-    /// No group and no wildcard.
-    is_exact: bool,
-}
-
-impl<'a> Levels<'a> {
-    fn of(filter: &'a str) -> Self {
-        let (group, filter) = match split_share(filter) {
-            Some((group, plain)) => (Some(group), plain),
-            None => (None, filter),
+impl Inside {
+    /// Appends who is to get a message on `topic`, as of `shapes` and `tree`.
+    fn collect<'a>(
+        &self,
+        topic: &str,
+        (shapes, tree): (&Shapes, &'a Tree),
+        into: &mut Vec<Match>,
+        mut shared: impl FnMut(&'a Group),
+    ) {
+        let start = into.len();
+        let mut sources = 0;
+        let mut look = |key: Key, is_it: &dyn Fn(&[u8]) -> bool, into: &mut Vec<Match>| {
+            let found = self.table.find(key, is_it, |subscribers| {
+                subscribers.each(|who, options| into.push(options.as_match(*who)));
+            });
+            sources += usize::from(found.is_some());
         };
-        let is_exact = group.is_none() && !filter.contains(['+', '#']);
-        let (path, multi) = match filter.strip_suffix('#') {
-            Some("") => (None, true),
-            Some(path) if path.ends_with('/') => (path.strip_suffix('/'), true),
-            _ => (Some(filter), false),
-        };
-        Self {
-            group,
-            path,
-            multi,
-            is_exact,
+        look(exact_key(topic), &|filter| filter == topic.as_bytes(), into);
+        shapes.each(topic, |key, is_it| look(key, is_it, into));
+        tree.walk(topic, &mut |found| match found {
+            Found::Subscribers(subscribers) => {
+                sources += usize::from(!subscribers.is_empty());
+                subscribers.each(|who, options| into.push(options.as_match(*who)));
+            }
+            Found::Groups(groups) => groups.each(|_, group| shared(group)),
+        });
+        if sources > 1 {
+            merge(into, start);
         }
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.path.into_iter().flat_map(|path| path.split('/'))
+/// All subscriptions, and the right to change them: one at a time.
+#[derive(Debug)]
+pub struct Subscriptions {
+    inside: Arc<Inside>,
+    /// Filters in the table.
+    filters: usize,
+    /// How many of them have which shape.
+    of_shape: Vec<(u32, usize)>,
+}
+
+/// The subscriptions for one reader: looking at them takes no lock.
+#[derive(Debug)]
+pub struct View {
+    inside: Arc<Inside>,
+    shapes: Cache<Arc<ArcSwap<Shapes>>, Arc<Shapes>>,
+    tree: Cache<Arc<ArcSwap<Tree>>, Arc<Tree>>,
+}
+
+/// Numbers of them that anyone may ask for.
+#[derive(Debug, Clone)]
+pub struct Figures(Arc<Inside>);
+
+impl Figures {
+    /// Subscriptions in all.
+    pub fn count(&self) -> usize {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Shared subscriptions among them.
+    pub fn shared(&self) -> usize {
+        self.0.shared.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::new(0)
     }
 }
 
 impl Subscriptions {
     /// None yet.
     pub fn new(generation: u64) -> Self {
+        let inside = Inside {
+            table: Table::default(),
+            shapes: Arc::default(),
+            tree: Arc::default(),
+            begun: AtomicU64::new(generation),
+            done: AtomicU64::new(generation),
+            count: AtomicUsize::new(0),
+            shared: AtomicUsize::new(0),
+        };
         Self {
-            generation,
-            ..Self::default()
+            inside: Arc::new(inside),
+            filters: 0,
+            of_shape: Vec::new(),
         }
     }
 
-    /// Which version of the subscriptions this is.
-    pub fn generation(&self) -> u64 {
-        self.generation
+    /// For one more reader.
+    pub fn view(&self) -> View {
+        View {
+            shapes: Cache::new(self.inside.shapes.clone()),
+            tree: Cache::new(self.inside.tree.clone()),
+            inside: self.inside.clone(),
+        }
     }
 
-    /// What follows is a change.
-    pub fn begin_generation(&mut self) {
-        self.generation += 1;
+    /// How many there are.
+    pub fn figures(&self) -> Figures {
+        Figures(self.inside.clone())
+    }
+
+    /// Which version of the subscriptions this is: it rises by one with each change.
+    pub fn generation(&self) -> u64 {
+        self.inside.done.load(Ordering::Acquire)
     }
 
     /// Subscriptions in all.
     pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Shared subscriptions among them.
-    pub fn shared(&self) -> usize {
-        self.shared
+        self.inside.count.load(Ordering::Relaxed)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
+    }
+
+    /// Changes something, in brackets that readers see.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let next = self.generation() + 1;
+        self.inside.begun.store(next, Ordering::Relaxed);
+        fence(Ordering::Release);
+        let result = change(self);
+        self.inside.done.store(next, Ordering::Release);
+        result
     }
 
     /// Enters or replaces a subscription; true when it is new [MQTT-3.8.4-3]. The filter was checked when decoded.
@@ -126,137 +170,183 @@ impl Subscriptions {
         options: SubscriptionOptions,
         load: Option<&Arc<Load>>,
     ) -> bool {
-        let levels = Levels::of(filter);
-        let is_new = match levels.is_exact {
-            true => {
-                self.exact
-                    .change(filter, |subscribers| subscribers.insert(who, options).is_none())
-                    == Some(true)
-            }
-            false => self.insert_into_tree(filter, &levels, (who, options), load),
-        };
-        self.count += usize::from(is_new);
-        self.shared += usize::from(is_new && levels.group.is_some());
-        is_new
+        self.inside.table.prepare();
+        self.change(|all| {
+            let is_new = match all.key_or_new(filter, who) {
+                Some(key) => all.change_table(key, filter, |its| its.insert(who, options)) == Some(true),
+                None => all.change_tree(|tree| tree.insert(filter, who, options, load)),
+            };
+            let is_shared = split_share(filter).is_some();
+            all.inside.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+            let shared = usize::from(is_new && is_shared);
+            all.inside.shared.fetch_add(shared, Ordering::Relaxed);
+            is_new
+        })
     }
 
-    fn insert_into_tree(
+    /// The key of a filter in the table, into whose shapes its own may come; none if it stands in the tree, or will.
+    fn key_or_new(&self, filter: &str, who: SubscriberId) -> Option<Key> {
+        if split_share(filter).is_some() {
+            return None;
+        }
+        if is_exact(filter) {
+            return Some(exact_key(filter));
+        }
+        let shape = Shape::of(filter)?;
+        let (shapes, tree) = (self.inside.shapes.load(), self.inside.tree.load());
+        if !tree.is_empty() && tree.contains(filter, who) {
+            return None; // it came when there was no room for its shape
+        }
+        let known = shapes.key(shape, filter);
+        if known.is_some() || shapes.len() >= MOST_SHAPES {
+            return known;
+        }
+        self.inside.shapes.store(Arc::new(shapes.with(shape)));
+        self.inside.shapes.load().key(shape, filter)
+    }
+
+    /// The key under which `who` holds a filter in the table.
+    fn key_held(&self, filter: &str, who: SubscriberId) -> Option<Key> {
+        let key = match is_exact(filter) {
+            true => exact_key(filter),
+            false => self.inside.shapes.load().key(Shape::of(filter)?, filter)?,
+        };
+        let is_it = |known: &[u8]| known == filter.as_bytes();
+        let table = &self.inside.table;
+        let holds = table.find(key, is_it, |subscribers| subscribers.get(who).is_some());
+        (holds == Some(true)).then_some(key)
+    }
+
+    fn change_table<T>(
         &mut self,
+        key: Key,
         filter: &str,
-        levels: &Levels<'_>,
-        (who, options): (SubscriberId, SubscriptionOptions),
-        load: Option<&Arc<Load>>,
-    ) -> bool {
-        let mut node = Arc::make_mut(&mut self.root);
-        for level in levels.iter() {
-            node = node.child_or_new(level);
+        change: impl FnOnce(&mut Subscribers) -> T,
+    ) -> Option<T> {
+        let (result, more) = self.inside.table.change(key, filter, change)?;
+        self.filters = self.filters.saturating_add_signed(more);
+        self.inside.table.grow(self.filters);
+        if !is_exact(filter) {
+            self.count_shape(key.shape, more);
         }
-        match levels.group {
-            None => node
-                .subscribers_or_new(levels.multi)
-                .insert(who, options)
-                .is_none(),
-            Some(name) => {
-                let groups = node.groups_or_new(levels.multi);
-                let group = groups.get_or_insert_with(name, || (name.into(), Arc::new(Group::new(filter))));
-                Arc::make_mut(group).insert(who, options, load.cloned().unwrap_or_default())
-            }
+        Some(result)
+    }
+
+    /// So many more filters have the shape of this number. One that none has is not asked about any more.
+    fn count_shape(&mut self, id: u32, more: isize) {
+        let at = self.of_shape.iter().position(|(known, _)| *known == id);
+        let at = at.unwrap_or_else(|| {
+            self.of_shape.push((id, 0));
+            self.of_shape.len() - 1
+        });
+        let Some((_, count)) = self.of_shape.get_mut(at) else {
+            return;
+        };
+        *count = count.saturating_add_signed(more);
+        if *count == 0 {
+            self.of_shape.swap_remove(at);
+            let fewer = self.inside.shapes.load().without(id);
+            self.inside.shapes.store(Arc::new(fewer));
         }
+    }
+
+    fn change_tree<T>(&mut self, change: impl FnOnce(&mut Tree) -> T) -> T {
+        let mut next = Tree::clone(&self.inside.tree.load());
+        let result = change(&mut next);
+        self.inside.tree.store(Arc::new(next));
+        result
     }
 
     /// A member of a group has a connection now, or has none any more: it is placed anew.
     pub fn moved(&mut self, filter: &str, who: SubscriberId) {
-        if let Some((options, load)) = self.group(filter).and_then(|group| group.entry(who)) {
+        let tree = self.inside.tree.load_full();
+        if let Some((options, load)) = tree.group(filter).and_then(|group| group.entry(who)) {
             self.insert(filter, who, options, Some(&load));
         }
     }
 
-    /// Removes a subscription with the nodes that stand empty then; false when there was none.
+    /// Removes a subscription; false when there was none.
     pub fn remove(&mut self, filter: &str, who: SubscriberId) -> bool {
-        if !self.contains(filter, who) {
-            return false; // so that no path is copied for nothing
+        let is_shared = split_share(filter).is_some();
+        let key = match is_shared {
+            true => None,
+            false => self.key_held(filter, who),
+        };
+        if key.is_none() && !self.inside.tree.load().contains(filter, who) {
+            return false;
         }
-        let levels = Levels::of(filter);
-        match levels.is_exact {
-            true => drop(self.exact.change(filter, |subscribers| subscribers.remove(&who))),
-            false => Arc::make_mut(&mut self.root).remove(&mut levels.iter(), &levels, who),
-        }
-        self.count -= 1;
-        self.shared -= usize::from(levels.group.is_some());
+        self.change(|all| match key {
+            Some(key) => drop(all.change_table(key, filter, |its| its.remove(who))),
+            None => all.change_tree(|tree| tree.remove(filter, who)),
+        });
+        self.inside.count.fetch_sub(1, Ordering::Relaxed);
+        let shared = usize::from(is_shared);
+        self.inside.shared.fetch_sub(shared, Ordering::Relaxed);
         true
     }
 
     /// Whether `who` holds `filter`.
     pub fn contains(&self, filter: &str, who: SubscriberId) -> bool {
-        let levels = Levels::of(filter);
-        if levels.is_exact {
-            return self.exact.get(filter).is_some_and(|s| s.get(&who).is_some());
-        }
-        let Some(node) = self.node(&levels) else {
-            return false;
-        };
-        match levels.group {
-            None => node
-                .subscribers(levels.multi)
-                .is_some_and(|s| s.get(&who).is_some()),
-            Some(name) => node
-                .groups(levels.multi)
-                .and_then(|groups| groups.get(name))
-                .is_some_and(|group| group.contains(who)),
-        }
-    }
-
-    /// The group of a whole filter, `$share/...`.
-    pub fn group(&self, filter: &str) -> Option<&Group> {
-        let levels = Levels::of(filter);
-        let groups = self.node(&levels)?.groups(levels.multi)?;
-        groups.get(levels.group?).map(|group| &**group)
-    }
-
-    fn node(&self, levels: &Levels<'_>) -> Option<&Arc<Node>> {
-        let mut node = &self.root;
-        for level in levels.iter() {
-            node = node.child(level)?;
-        }
-        Some(node)
+        let in_table = split_share(filter).is_none() && self.key_held(filter, who).is_some();
+        in_table || self.inside.tree.load().contains(filter, who)
     }
 
     /// Appends who is to get a message on `topic`: each subscriber once, with the greatest QoS and all identifiers of
-    /// its filters that match (section 3.3.4). Calls `shared` for each group that is to get it, too.
-    pub fn matches<'a>(&'a self, topic: &str, into: &mut Vec<Match>, mut shared: impl FnMut(&'a Group)) {
-        let start = into.len();
-        let mut sources = 0;
-        let mut found = |found: Found<'a>| match found {
-            Found::Subscribers(subscribers) => {
-                sources += usize::from(!subscribers.is_empty());
-                subscribers.each(|who, options| into.push(options.as_match(*who)));
-            }
-            Found::Groups(groups) => groups.each(|_, group| shared(group)),
-        };
-        if let Some(subscribers) = self.exact.get(topic) {
-            found(Found::Subscribers(subscribers));
-        }
-        let mut levels = topic.split('/');
-        match topic.starts_with('$') {
-            false => self.root.walk(levels, &mut found),
-            true => {
-                // Wildcards at the first level do not match these [MQTT-4.7.2-1].
-                if let Some(child) = levels.next().and_then(|first| self.root.children.get(first)) {
-                    child.walk(levels, &mut found);
-                }
-            }
-        }
-        if sources > 1 {
-            merge(into, start);
-        }
+    /// its filters that match (section 3.3.4). Groups that are to get it are left out.
+    pub fn matches(&self, topic: &str, into: &mut Vec<Match>) {
+        let (shapes, tree) = (self.inside.shapes.load(), self.inside.tree.load());
+        self.inside.collect(topic, (&shapes, &tree), into, |_| {});
+    }
+
+    /// Whether nothing of what was removed is left.
+    #[cfg(test)]
+    pub fn is_pruned(&self) -> bool {
+        let inside = &self.inside;
+        let (shapes, tree) = (inside.shapes.load(), inside.tree.load());
+        tree.is_empty() && shapes.len() == 0 && inside.table.is_empty() && self.filters == 0
     }
 }
 
-#[cfg(test)]
-impl Subscriptions {
-    /// Whether no node is left.
-    pub fn is_pruned(&self) -> bool {
-        self.root.is_empty() && self.exact.is_empty()
+impl View {
+    /// Appends who is to get a message on `topic`: each subscriber once for what it subscribed to alone, and of each group
+    /// the one that `choose` says. Returns the generation that said so; none if others changed the subscriptions meanwhile,
+    /// time and again: then nothing is appended.
+    pub fn matches(
+        &mut self,
+        topic: &str,
+        into: &mut Vec<Match>,
+        choose: impl Fn(&Group) -> Option<Match>,
+    ) -> Option<u64> {
+        let start = into.len();
+        (0..LOOKS).find_map(|_| {
+            let generation = self.inside.done.load(Ordering::Acquire);
+            if self.inside.count.load(Ordering::Relaxed) > 0 {
+                let mut groups: SmallVec<[&Group; 4]> = SmallVec::new();
+                let seen = (&**self.shapes.load(), &**self.tree.load());
+                self.inside.collect(topic, seen, into, |group| groups.push(group));
+                if self.inside.is_still(generation) {
+                    into.extend(groups.into_iter().filter_map(&choose));
+                    return Some(generation);
+                }
+            } else if self.inside.is_still(generation) {
+                return Some(generation);
+            }
+            into.truncate(start);
+            None
+        })
+    }
+
+    /// The group of a whole filter, `$share/...`.
+    pub fn group(&mut self, filter: &str) -> Option<&Group> {
+        self.tree.load().group(filter)
+    }
+}
+
+impl Inside {
+    /// Whether nothing was changed since `generation` was whole.
+    fn is_still(&self, generation: u64) -> bool {
+        fence(Ordering::Acquire);
+        self.begun.load(Ordering::Relaxed) == generation
     }
 }
 
@@ -273,131 +363,4 @@ fn merge(matches: &mut Vec<Match>, start: usize) {
         }
     }
     matches.push(open);
-}
-
-impl Node {
-    fn is_empty(&self) -> bool {
-        self.exact.is_empty()
-            && self.multi.is_none()
-            && self.shared.is_none()
-            && self.plus.is_none()
-            && self.children.is_empty()
-    }
-
-    fn child(&self, level: &str) -> Option<&Arc<Node>> {
-        match level {
-            "+" => self.plus.as_ref(),
-            _ => self.children.get(level),
-        }
-    }
-
-    fn child_or_new(&mut self, level: &str) -> &mut Node {
-        let child = match level {
-            "+" => self.plus.get_or_insert_default(),
-            _ => self
-                .children
-                .get_or_insert_with(level, || (level.into(), Arc::default())),
-        };
-        Arc::make_mut(child)
-    }
-
-    fn subscribers(&self, multi: bool) -> Option<&Subscribers> {
-        match multi {
-            true => self.multi.as_deref(),
-            false => Some(&self.exact),
-        }
-    }
-
-    fn subscribers_or_new(&mut self, multi: bool) -> &mut Subscribers {
-        match multi {
-            true => self.multi.get_or_insert_default(),
-            false => &mut self.exact,
-        }
-    }
-
-    fn groups(&self, multi: bool) -> Option<&Groups> {
-        let shared = self.shared.as_ref()?;
-        Some(if multi { &shared.multi } else { &shared.exact })
-    }
-
-    fn groups_or_new(&mut self, multi: bool) -> &mut Groups {
-        let shared = self.shared.get_or_insert_default();
-        if multi {
-            &mut shared.multi
-        } else {
-            &mut shared.exact
-        }
-    }
-
-    /// A filter has at most `max_topic_levels` levels: so deep does this go.
-    fn remove<'a>(
-        &mut self,
-        path: &mut impl Iterator<Item = &'a str>,
-        levels: &Levels<'_>,
-        who: SubscriberId,
-    ) {
-        let Some(level) = path.next() else {
-            return match levels.group {
-                None => self.remove_subscriber(levels.multi, who),
-                Some(name) => self.remove_member(levels.multi, name, who),
-            };
-        };
-        let child = match level {
-            "+" => self.plus.as_mut(),
-            _ => self.children.get_mut(level),
-        };
-        let Some(child) = child else { return };
-        let child = Arc::make_mut(child);
-        child.remove(path, levels, who);
-        if child.is_empty() {
-            match level {
-                "+" => self.plus = None,
-                _ => drop(self.children.remove(level)),
-            }
-        }
-    }
-
-    fn remove_subscriber(&mut self, multi: bool, who: SubscriberId) {
-        self.subscribers_or_new(multi).remove(&who);
-        if self.multi.as_ref().is_some_and(|multi| multi.is_empty()) {
-            self.multi = None;
-        }
-    }
-
-    fn remove_member(&mut self, multi: bool, name: &str, who: SubscriberId) {
-        let groups = self.groups_or_new(multi);
-        if let Some(group) = groups.get_mut(name) {
-            let group = Arc::make_mut(group);
-            group.remove(who);
-            if group.is_empty() {
-                groups.remove(name);
-            }
-        }
-        let shared = self.shared.as_deref();
-        if shared.is_some_and(|shared| shared.exact.is_empty() && shared.multi.is_empty()) {
-            self.shared = None;
-        }
-    }
-
-    fn walk<'a>(&'a self, mut levels: Split<'_, char>, found: &mut impl FnMut(Found<'a>)) {
-        if let Some(multi) = &self.multi {
-            found(Found::Subscribers(multi)); // `a/#` matches `a` too
-        }
-        if let Some(shared) = &self.shared {
-            found(Found::Groups(&shared.multi));
-        }
-        let Some(level) = levels.next() else {
-            found(Found::Subscribers(&self.exact));
-            if let Some(shared) = &self.shared {
-                found(Found::Groups(&shared.exact));
-            }
-            return;
-        };
-        if let Some(plus) = &self.plus {
-            plus.walk(levels.clone(), found);
-        }
-        if let Some(child) = self.children.get(level) {
-            child.walk(levels, found);
-        }
-    }
 }

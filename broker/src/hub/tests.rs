@@ -79,19 +79,16 @@ proptest! {
         let mut tree = Subscriptions::default();
         let mut plain = BTreeSet::new();
         for (filter, slot, add) in changes {
-            let snapshot = tree.clone();
-            let before = plain.len();
             if add {
                 prop_assert_eq!(tree.insert(&filter, who(slot), options(QoS::AtMostOnce, None), None), plain.insert((filter, slot)));
             } else {
                 prop_assert_eq!(tree.remove(&filter, who(slot)), plain.remove(&(filter, slot)));
             }
-            prop_assert_eq!(snapshot.len(), before, "a snapshot stays as it is");
             prop_assert_eq!(tree.len(), plain.len());
         }
         for name in names {
             let mut found = Vec::new();
-            tree.matches(&name, &mut found, |_| {});
+            tree.matches(&name, &mut found);
             let mut found: Vec<u32> = found.iter().map(|found| found.who.slot).collect();
             found.sort_unstable();
             let expected: BTreeSet<u32> =
@@ -234,10 +231,10 @@ fn overlapping_filters_give_one_message_with_the_greatest_qos_and_all_identifier
     assert_eq!((second.who, second.qos), (who(2), QoS::AtMostOnce));
 
     hub.remove_all(["a/+", "a/#"].into_iter(), who(1));
-    assert_eq!(hub.unsubscribe("a/b", who(2)), Some(106));
+    assert_eq!(hub.unsubscribe("a/b", who(2)), Some(107));
     assert_eq!(hub.unsubscribe("a/b", who(2)), None);
     found.clear();
-    assert_eq!(reader.matches("a/b", &mut found), 106);
+    assert_eq!(reader.matches("a/b", &mut found), 107);
     assert!(found.is_empty() && hub.subscriptions() == 0);
 }
 
@@ -248,11 +245,11 @@ fn no_local_holds_only_when_all_filters_say_so() {
     local.no_local = true;
     tree.insert("a", who(1), local, None);
     let mut found = Vec::new();
-    tree.matches("a", &mut found, |_| {});
+    tree.matches("a", &mut found);
     assert!(found[0].no_local);
     tree.insert("#", who(1), options(QoS::AtMostOnce, None), None);
     found.clear();
-    tree.matches("a", &mut found, |_| {});
+    tree.matches("a", &mut found);
     assert!(found.len() == 1 && !found[0].no_local);
 }
 
@@ -262,16 +259,16 @@ fn many_subscribers_of_one_filter() {
     for slot in 0..1_000 {
         assert!(tree.insert("a/#", who(slot), options(QoS::AtMostOnce, None), None));
     }
-    let snapshot = tree.clone();
-    for slot in 0..998 {
-        assert!(tree.remove("a/#", who(slot)));
-    }
     let count = |tree: &Subscriptions| {
         let mut found = Vec::new();
-        tree.matches("a/b/c", &mut found, |_| {});
+        tree.matches("a/b/c", &mut found);
         found.len()
     };
-    assert_eq!((count(&snapshot), count(&tree)), (1_000, 2));
+    assert_eq!(count(&tree), 1_000);
+    for slot in 0..999 {
+        assert!(tree.remove("a/#", who(slot)));
+        assert_eq!(count(&tree), 999 - slot as usize);
+    }
 }
 
 #[test]
@@ -289,20 +286,18 @@ fn many_filters_without_wildcards_come_and_go() {
         options(QoS::AtMostOnce, None),
         None,
     );
-    let snapshot = tree.clone();
     for n in (0..COUNT).step_by(2) {
         assert!(tree.remove(&filter(n), who(n)));
         assert!(!tree.remove(&filter(n), who(n)));
     }
     let found = |tree: &Subscriptions, n: u32| {
         let mut found = Vec::new();
-        tree.matches(&filter(n), &mut found, |_| {});
+        tree.matches(&filter(n), &mut found);
         let mut slots: Vec<u32> = found.iter().map(|found| found.who.slot).collect();
         slots.sort_unstable();
         slots
     };
     for n in 0..COUNT {
-        assert_eq!(found(&snapshot, n), [n, COUNT]);
         assert_eq!(found(&tree, n).len(), 1 + n as usize % 2);
         assert_eq!(tree.contains(&filter(n), who(n)), n % 2 == 1);
     }

@@ -82,7 +82,7 @@ impl Projection {
     /// Puts the publish into the queues of the sessions that had a subscription to it in `generation`.
     fn fan_out(&mut self, record: &PublishRecord<'_>, generation: u64, at: At, message: &mut Option<u64>) {
         let mut matches = std::mem::take(&mut self.matches);
-        self.subscriptions.matches(record.topic, &mut matches, |_| {}); // a group has a subscription of its own
+        self.subscriptions.matches(record.topic, &mut matches); // a group has a subscription of its own
         for found in matches.drain(..) {
             let number = found.who.slot;
             let Some(session) = self.session(number) else {
