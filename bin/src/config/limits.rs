@@ -29,6 +29,7 @@ pub fn read(root: &Section<'_>, session: &Section<'_>) -> Limits {
         drop_old: session.choice("when_queue_full", &[("drop_new", false), ("drop_old", true)]),
         queue_qos0: session.flag("queue_qos0"),
         shared_strategy: session.choice("shared_strategy", SHARED_STRATEGIES),
+        max_write_wait_ms: session.integer("max_write_wait_ms", 0..=1000),
         ..of_clients(&limits, None)
     }
 }

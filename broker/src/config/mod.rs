@@ -140,6 +140,8 @@ pub struct Limits {
     pub will_grace_s: u32,
     /// Which member of a group gets a message.
     pub shared_strategy: SharedStrategy,
+    /// Milliseconds for which a message may wait to be written together with others, on a worker that delivers much.
+    pub max_write_wait_ms: u32,
 }
 
 /// The bus between workers and log.
@@ -184,6 +186,7 @@ impl Default for Limits {
             max_session_expiry_s: 7 * 24 * 3600,
             will_grace_s: 30,
             shared_strategy: SharedStrategy::LeastInflight,
+            max_write_wait_ms: 5,
         }
     }
 }

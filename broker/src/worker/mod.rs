@@ -7,6 +7,7 @@ mod backlog;
 mod census;
 mod full;
 mod guard;
+mod linger;
 mod mailbox;
 mod nap;
 mod publish;
@@ -404,6 +405,10 @@ impl Worker {
                 self.awake.set(true);
             }
             state.metrics.show();
+            if state.linger.arm() {
+                self.awake.set(true);
+                self.slot.waker.wake(); // its timer is to be set
+            }
             let unsettled = state.open.len() as usize + state.acks.owed() + state.backlog.len();
             if let Some(counter) = self.shared.unsettled.get(usize::from(self.id)) {
                 counter.store(unsettled, Ordering::Release);
@@ -417,6 +422,7 @@ impl Worker {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let flush_after = Duration::from_millis(self.shared.config.bus.max_wait_ms.max(1));
         let mut flush_timer = std::pin::pin!(sleep(flush_after));
+        let mut linger_timer = std::pin::pin!(sleep(flush_after));
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
             self.tick();
@@ -451,7 +457,16 @@ impl Worker {
             if self.with(State::feed_walks) {
                 self.slot.waker.wake(); // the next slices come after all that is ready now
             }
-            self.take_mail()
+            let mail = self.take_mail();
+            while let Some(left_ms) = self.with(State::end_linger) {
+                let left = Duration::from_millis(left_ms);
+                linger_timer.as_mut().reset(tokio::time::Instant::now() + left);
+                if linger_timer.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                self.tick();
+            }
+            mail
         })
         .await;
     }

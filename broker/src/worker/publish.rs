@@ -269,8 +269,8 @@ impl State {
         self.metrics.dropped(slot.session.take_drops());
         match delivered {
             Delivered::Queued => {
-                slot.wake();
                 self.metrics.deliveries.increment(1);
+                self.write_soon(at);
             }
             Delivered::DroppedQoS0 => {
                 self.metrics.dropped_qos0.increment(1);

@@ -111,6 +111,7 @@ impl State {
         {
             let before = out.len();
             slot.session.poll_transmit(now_ms, out, soft_limit);
+            slot.written_ms = now_ms as u32;
             slot.note_load();
             let drops = slot.session.take_drops();
             let sent = Sent::in_bytes(slot.session.version(), out.get(before..).unwrap_or_default());

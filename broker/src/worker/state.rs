@@ -16,6 +16,7 @@ use super::backlog::Backlog;
 use super::census::Census;
 use super::full::Share;
 use super::guard::Guard;
+use super::linger::Linger;
 use super::mailbox::Delivery;
 use super::nap::{Found, Naps};
 use super::restore::Since;
@@ -76,6 +77,10 @@ pub(super) struct Slot {
     pub load: Option<Arc<Load>>,
     /// Retained messages that are on their way to it.
     pub walks: Option<Box<Walks>>,
+    /// When something was written to it last: the low half of the milliseconds.
+    pub written_ms: u32,
+    /// Its messages wait to be written together with further ones.
+    pub lingers: bool,
 }
 
 /// The session's way to its connection's task.
@@ -110,6 +115,7 @@ pub(crate) struct State {
     /// Sessions that have room for more of what is retained for them.
     pub(super) walking: VecDeque<SessionRef>,
     pub(super) outbox: Vec<Vec<Delivery>>,
+    pub(super) linger: Linger,
     pub(super) timers: Timers,
     /// Connections that were too fast, by when they are read on.
     pub(super) slowed: Timers,
@@ -168,6 +174,7 @@ impl State {
             matches: Vec::new(),
             walking: VecDeque::new(),
             outbox: (0..workers).map(|_| Vec::new()).collect(),
+            linger: Linger::new(shared.config.limits.max_write_wait_ms.into()),
             timers: Timers::default(),
             slowed: Timers::default(),
             held: VecDeque::new(),
@@ -314,6 +321,8 @@ impl Slot {
             share: None,
             load: None,
             walks: None,
+            written_ms: 0,
+            lingers: false,
         }
     }
 

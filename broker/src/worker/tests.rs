@@ -8,6 +8,7 @@
 
 mod full;
 mod groups;
+mod linger;
 mod slowed;
 mod wills;
 
