@@ -26,6 +26,17 @@ fn publish(own: bool, port: u16, further: &[&str]) -> Finished {
     process::run(env!("CARGO_BIN_EXE_forebay"), &arguments, "", WITHIN)
 }
 
+/// Mosquitto's client ends with 8 or with 1, as the alert comes before or after its loop begins.
+fn assert_is_tls_error(own: bool, done: &Finished) {
+    let statuses = if own { &[Some(8)][..] } else { &[Some(8), Some(1)] };
+    assert!(
+        statuses.contains(&done.status) && done.stderr.contains("A TLS error occurred"),
+        "own {own}: {:?} {}",
+        done.status,
+        done.stderr
+    );
+}
+
 #[test]
 fn who_must_show_a_certificate_does_or_stays_out() {
     let files = Certificates::new();
@@ -89,12 +100,7 @@ fn clients_trust_whom_they_were_told_to() {
         let done = publish(own, forebay.mqtt, &["--cafile", &ca]);
         assert_eq!(done.status, Some(0), "own {own}: {}", done.stderr);
         let stranger = publish(own, forebay.mqtt, &["--cafile", &other]);
-        assert_eq!(stranger.status, Some(8), "own {own}: {}", stranger.stderr);
-        assert!(
-            stranger.stderr.contains("A TLS error occurred"),
-            "own {own}: {}",
-            stranger.stderr
-        );
+        assert_is_tls_error(own, &stranger);
         // In the clear: the socket is closed.
         let plain = publish(own, forebay.mqtt, &[]);
         assert_ne!(plain.status, Some(0), "own {own}");
@@ -119,7 +125,7 @@ fn a_certificate_for_another_host_is_taken_by_who_does_not_ask() {
     let ca = files.path("ca.pem");
     for own in [false, true] {
         let asked = publish(own, forebay.mqtt, &["--cafile", &ca]);
-        assert_eq!(asked.status, Some(8), "own {own}: {}", asked.stderr);
+        assert_is_tls_error(own, &asked);
         let unasked = publish(own, forebay.mqtt, &["--cafile", &ca, "--insecure"]);
         assert_eq!(unasked.status, Some(0), "own {own}: {}", unasked.stderr);
     }

@@ -133,10 +133,10 @@ impl Reader {
         (!hurries && due > now).then_some(due.min(now + TICK))
     }
 
-    /// Whether a worker has nothing in the group that sends at the times at which those in it do.
+    /// Whether a worker has nothing in the group that sends at the times at which another in it does.
     fn is_one_missing(&self) -> bool {
         let has = |worker| self.group.iter().any(|(of, ..)| *of == worker);
-        self.shared.paced().any(|worker| !has(worker))
+        self.shared.paced().any(has) && self.shared.paced().any(|worker| !has(worker))
     }
 
     /// Until when to wait for more, or that it is over.

@@ -18,6 +18,9 @@ const DEAD: u8 = 2;
 /// Syncs over which their time is averaged.
 const SYNCS_KNOWN: u64 = 16;
 
+/// Beyond four times the average one sync counts for this much more at most.
+const SYNC_STEP_US: u64 = 1_000;
+
 /// Shared by all senders and the reader of one broker instance.
 pub(super) struct Shared {
     lanes: Box<[Lane]>,
@@ -161,6 +164,7 @@ impl Shared {
         }
         let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mean_us = self.sync_us();
+        let took_us = took_us.min(4 * mean_us + SYNC_STEP_US); // a disk that stood still once is not a slow one
         let mean_us = mean_us - mean_us / SYNCS_KNOWN + took_us / SYNCS_KNOWN;
         self.sync_us.store(mean_us, Relaxed);
     }

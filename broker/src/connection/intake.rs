@@ -114,7 +114,21 @@ impl Intake {
 
     /// Whether the client has sent DISCONNECT, which waits for what came before it.
     pub fn has_left(&self) -> bool {
-        self.parked().is_some_and(|parked| parked.has_left)
+        self.parked().is_some_and(|parked| parked.has_left) || self.unread && self.leaves_unread()
+    }
+
+    /// Whether DISCONNECT stands among what came after reading stopped.
+    fn leaves_unread(&self) -> bool {
+        let mut rest = &*self.rest;
+        while let Ok(Some(len)) = frame_len(rest, self.max_packet_bytes as usize)
+            && let Some((frame, behind)) = rest.split_at_checked(len)
+        {
+            if kind(frame) == DISCONNECT {
+                return true;
+            }
+            rest = behind;
+        }
+        false
     }
 
     /// Bytes that came and are not handled yet.

@@ -194,7 +194,7 @@ impl Connection {
             }
             let full = self.intake.is_full() || self.is_too_fast();
             // A peer that takes nothing for long is the system's to give up (TCP_USER_TIMEOUT).
-            let held = full || !self.out.is_empty();
+            let held = full || !self.out.is_empty() || self.intake.has_left();
             let held = self.worker.with(|state| state.must_hold(self.at, held));
             if held || self.eof || self.worker.shared.is_past(Stage::Quiet) {
                 return self.look_after(cx); // woken by room, by an acknowledgement, by the socket taking more, or kicked
@@ -210,9 +210,11 @@ impl Connection {
     }
 
     /// Waits with nothing read: for what wakes it, or for the peer's reset. Where something waits to be written, the socket
-    /// tells of that in any case. A client that has sent DISCONNECT may go as it likes: what it sent before is handled first.
+    /// tells of that in any case. A client that has sent DISCONNECT may go as it likes: what it sent before is handled first; so is
+    /// what only waits for its time.
     fn look_after(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.out.is_empty() || self.intake.has_left() {
+        let _ = Pin::new(&mut self.stream).poll_flush(cx); // an answer to a ping; a fault shows at the next read
+        if !self.out.is_empty() || self.intake.has_left() || self.intake.resumes_at().is_some() {
             return Poll::Pending;
         }
         let mut watch = Watch::over(std::mem::replace(&mut self.stream, Transport::Closed));
@@ -233,7 +235,12 @@ impl Connection {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             self.intake.poll_auth(&self.worker, self.at, cx)?;
-            self.poll_write(cx).map_err(|_| End::Lost)?;
+            if self.poll_write(cx).is_err() {
+                if !self.intake.has_left() {
+                    return Err(End::Lost);
+                }
+                (self.out, self.written) = (Vec::new(), 0); // nobody reads on: what it sent before DISCONNECT counts
+            }
             let before = self.intake.waiting_bytes();
             self.intake.retry(&self.worker, self.at, self.version)?;
             if self.intake.waiting_bytes() == before {
@@ -302,9 +309,24 @@ impl Connection {
                 return Ok(());
             }
             self.out = out;
-            if self.poll_write_out(cx)?.is_pending() || !more {
+            if self.poll_write_out(cx)?.is_pending() {
+                self.keep_rest();
                 return Ok(());
             }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A peer that takes nothing keeps what waits for it, not the room that the worker's buffer has grown to.
+    fn keep_rest(&mut self) {
+        let rest = self.out.get(self.written as usize..).unwrap_or_default();
+        if self.out.capacity() > 2 * rest.len() + 1024 {
+            let rest = rest.to_vec();
+            self.worker.with(|state| state.sent(self.written as usize));
+            self.written = 0;
+            self.worker.return_out(std::mem::replace(&mut self.out, rest));
         }
     }
 

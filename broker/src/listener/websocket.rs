@@ -169,7 +169,9 @@ impl WebSocket {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.framing.sending == 0 {
             if self.framing.said_close {
-                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                // Nothing may follow a close. What the client sent before its own is handled all the same, as on TCP.
+                ready!(self.poll_waiting(cx))?;
+                return Poll::Ready(Ok(bytes.len()));
             }
             self.framing.frame(bytes, FRAME_BYTES);
         }

@@ -305,7 +305,11 @@ impl Worker {
             nap
         });
         self.end_of_turn(nap.is_some_and(|nap| !nap.leaves));
+        let gathers = nap.is_some_and(|nap| !nap.leaves) && self.with(|state| !state.open.is_empty());
         let Some(nap) = nap.filter(|_| !self.awake.get()) else {
+            if gathers {
+                self.slot.waker.wake(); // who was to run may be gone: what gathers does not wait for that
+            }
             return;
         };
         let is_missed = self

@@ -1,7 +1,7 @@
 //! Under a steady flow of single packets over many connections a worker naps before it asks the kernel again which sockets
 //! are ready, so that it finds many at once, and lets its open chunk gather for as long: a wake-up, a chunk and a sync
 //! each cost what dozens of packets cost, and are shared so. At a low rate it never waits, nor when a turn finds much
-//! anyway, nor for clients that go on as soon as they are answered: those would only be slowed down.
+//! anyway, nor where many clients go on as soon as they are answered: those would only be slowed down.
 
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ const MOST_GRAINS: u64 = 32;
 /// How much longer than a sync a nap may be. Who waits for a sync waits somewhat longer; on a fast disk a sync is cheap and
 /// is done often.
 const SYNCS: u64 = 16;
+
+/// A worker of which more than one packet in so many comes from a client that goes on as soon as it is answered takes no naps:
+/// such clients would be slowed down.
+const EAGER_SHARE: u32 = 4;
 
 /// What a turn found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,7 +54,9 @@ pub(super) struct Naps {
     /// When the count began, and of how many sparse reads it is.
     since_us: u64,
     reads: u32,
-    /// Sparse reads in a second, over the window before.
+    /// The other packets in it.
+    eager: u32,
+    /// Sparse reads in a second, over the window before; 0 while others make up much of the flow.
     rate: f64,
     /// When the open chunk leaves.
     due_us: u64,
@@ -63,6 +69,7 @@ impl Naps {
             most_us: u64::try_from(most.as_micros()).unwrap_or(u64::MAX),
             since_us: 0,
             reads: 0,
+            eager: 0,
             rate: 0.0,
             due_us: 0,
         }
@@ -91,11 +98,17 @@ impl Naps {
 
     fn next_end(&mut self, now_us: u64, found: Found, sync_us: u64) -> Option<u64> {
         self.reads = self.reads.saturating_add(found.sparse);
+        let eager = found.packets.saturating_sub(found.sparse);
+        self.eager = self.eager.saturating_add(eager);
         let counted_us = now_us.saturating_sub(self.since_us);
         if counted_us >= WINDOW_US {
-            self.rate = f64::from(self.reads) * 1e6 / counted_us as f64;
+            let is_much = self.eager > self.reads / EAGER_SHARE;
+            self.rate = match is_much {
+                true => 0.0,
+                false => f64::from(self.reads) * 1e6 / counted_us as f64,
+            };
             self.since_us = now_us;
-            self.reads = 0;
+            (self.reads, self.eager) = (0, 0);
         }
         if found.packets >= ENOUGH || self.rate <= 0.0 {
             return None;
@@ -189,9 +202,26 @@ mod tests {
     }
 
     #[test]
+    fn nor_are_those_beside_others_unless_they_are_few() {
+        for (eager, naps_at_all) in [(1, true), (8, false)] {
+            let mut naps = naps(5);
+            let mut last = None;
+            for now_ms in 1..=40 {
+                let mixed = Found {
+                    packets: 20 + eager,
+                    sparse: 20,
+                };
+                last = naps.after(now_ms * 1_000, mixed, SYNC_US);
+            }
+            assert_eq!(last.is_some(), naps_at_all, "{eager} of them");
+        }
+    }
+
+    #[test]
     fn workers_wake_together() {
         let (mut one, mut other) = (naps(5), naps(5));
-        (flow(&mut one, 10), flow(&mut other, 14));
+        flow(&mut one, 10);
+        flow(&mut other, 14);
         let end_us = until(&mut one, 41_100, found(10), SYNC_US);
         assert!(end_us.is_some());
         assert_eq!(until(&mut other, 44_900, found(14), SYNC_US), end_us);

@@ -74,7 +74,7 @@ impl State {
 
     /// Counts a packet by the first byte of its frame.
     pub fn count_packet(&mut self, first_byte: u8) {
-        self.found.packets += 1;
+        self.found.packets = self.found.packets.saturating_add(1);
         self.metrics.packet(first_byte);
         self.counts.packets_received.add(1);
         self.counts
@@ -84,7 +84,7 @@ impl State {
 
     /// Counts a CONNECT of `bytes`.
     pub fn count_connect(&mut self, bytes: usize) {
-        self.found.packets += 1;
+        self.found.packets = self.found.packets.saturating_add(1);
         self.metrics.packet(0x10);
         self.metrics.bytes_received.increment(bytes as u64);
         self.counts.packets_received.add(1);

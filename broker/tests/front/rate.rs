@@ -132,3 +132,28 @@ fn one_that_is_slowed_can_be_taken_over() {
     }
     broker.stop();
 }
+
+#[test]
+fn what_a_slowed_client_sent_before_disconnect_counts_though_it_resets() {
+    let broker = start(|limits| limits.max_message_rate = 2);
+    let mut watcher = Client::connect(&broker, "watcher", Version::V311);
+    watcher.subscribe("will", QoS::AtMostOnce, 1);
+    assert!(matches!(watcher.receive(), Received::Suback(..)));
+    let mut client = Client::connect_with_will(&broker, "slowed", "will", b"gone", b"");
+    let publish = |payload: u8| [0x30, 4, 0, 1, b't', payload];
+    let mut sent = [publish(1), publish(2), publish(3), publish(4)].concat();
+    sent.extend([0xE0, 0]);
+    client.send_raw(&sent);
+    assert_eq!(
+        broker.records(2).len(),
+        2,
+        "all is read, and two wait for their time"
+    );
+    client.socket().set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client); // RST
+    let payloads: Vec<_> = broker.records(2).into_iter().map(|seen| seen.payload).collect();
+    assert_eq!(payloads, [vec![3], vec![4]]);
+    watcher.ping();
+    assert_eq!(watcher.receive(), Received::Pingresp, "no will");
+    broker.stop();
+}

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use forebay_broker::config::{TransportConfig, WebSocketConfig};
+use forebay_broker::config::{Limits, TransportConfig, WebSocketConfig};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::{HeaderName, HeaderValue};
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -504,4 +504,27 @@ fn either_side_may_close() {
     let mut client = Client::joined(&node, "last");
     drop(node);
     assert_eq!(client.close_code(), CloseCode::Normal);
+}
+
+#[test]
+fn what_a_client_sent_before_its_close_frame_is_handled_though_it_hears_no_answer() {
+    let node = Node::start(|listener| {
+        listener.transport = websocket();
+        let limits = Limits {
+            max_message_rate: 2,
+            ..Limits::default()
+        };
+        listener.limits = Some(Box::new(limits));
+    });
+    let mut watcher = Client::joined(&node, "watcher");
+    watcher.send(&subscribe("t"));
+    assert_eq!(watcher.packet(), SUBACK);
+    let mut client = Client::joined(&node, "slowed");
+    let all: Vec<u8> = (1..=4).flat_map(|id| publish("t", id, b"x")).collect();
+    client.send(&all);
+    client.websocket.close(None).unwrap();
+    client.websocket.flush().unwrap();
+    for id in 1..=4 {
+        assert_eq!(watcher.packet(), [0x32, 6, 0, 1, b't', 0, id, b'x']);
+    }
 }

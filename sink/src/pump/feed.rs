@@ -322,7 +322,7 @@ impl Pump {
             keyed: fresh.is_some(),
         };
         let result = parcel.send(&self.parts.routes, &mut self.rendered, producer.as_mut());
-        link.hasty |= delivery.awaited;
+        link.hasty |= delivery.awaited && result.is_ok();
         self.sent(at, via, ticket, result)
     }
 

@@ -52,6 +52,7 @@ pub(crate) async fn accept(
 
 async fn handshake(tls: &mut Tls) -> Result<(), Failure> {
     let mut looked_at = false;
+    let mut looked_at_bytes = 0;
     loop {
         if let Some(first) = tls.session.coming.first()
             && !std::mem::replace(&mut looked_at, true)
@@ -59,8 +60,10 @@ async fn handshake(tls: &mut Tls) -> Result<(), Failure> {
         {
             return Err(Failure::Plaintext(*first));
         }
-        if !tls.session.coming.is_empty() {
+        // Who sends a byte at a time takes no turns for them: a step is for whole records.
+        if tls.session.whole_bytes() > looked_at_bytes {
             step(&mut tls.session).await?;
+            looked_at_bytes = tls.session.whole_bytes();
         }
         poll_fn(|cx| tls.poll_flush(cx))
             .await

@@ -47,6 +47,9 @@ const RECORD_OVERHEAD: usize = 64;
 /// Reads of the socket for one read of MQTT's bytes, before others get their turn: not every record brings some.
 const READS_PER_TURN: u32 = 8;
 
+/// The longest that a record may be behind its five first bytes (RFC 5246 section 6.2.3; RFC 8446 allows less).
+const MOST_RECORD_BYTES: usize = 16 * 1024 + 2048;
+
 thread_local! {
     /// What is read before it is decrypted: one connection at a time needs it.
     static CIPHERTEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -217,6 +220,20 @@ impl Session {
         driven.map_err(|error| self.broken(error))?;
         self.coming = coming.split_off(done.min(coming.len()));
         Ok(())
+    }
+
+    /// Bytes of whole records at the front of `coming`. One that says to be longer than any may be counts as whole: what
+    /// looks at it refuses it.
+    fn whole_bytes(&self) -> usize {
+        let mut whole = 0;
+        while let Some(&[high, low]) = self.coming.get(whole + 3..whole + 5) {
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            if whole + 5 + len > self.coming.len() && len <= MOST_RECORD_BYTES {
+                break;
+            }
+            whole += 5 + len;
+        }
+        whole
     }
 
     /// Bytes that make the record whole of which the first stand in `coming`; 0 when its length is not known.
