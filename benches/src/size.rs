@@ -13,7 +13,7 @@ const END: &str = "<!-- size: end -->";
 /// What was measured, on one core of the machine that docs/benchmarks.md names.
 mod cost {
     /// CPU of a message that has a read and a wake-up to itself, Kafka and fsync included.
-    pub const MESSAGE_US: f64 = 24.0;
+    pub const MESSAGE_US: f64 = 28.0;
     /// CPU of a message of a device that sends many at once.
     pub const DENSE_US: f64 = 3.0;
     /// CPU of a ping.
