@@ -120,7 +120,7 @@ impl Intake {
     /// Whether DISCONNECT stands among what came after reading stopped.
     fn leaves_unread(&self) -> bool {
         let mut rest = &*self.rest;
-        while let Ok(Some(len)) = frame_len(rest, self.max_packet_bytes as usize)
+        while let Ok(Some(len)) = self.frame_len(rest)
             && let Some((frame, behind)) = rest.split_at_checked(len)
         {
             if kind(frame) == DISCONNECT {

@@ -235,12 +235,7 @@ impl Connection {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             self.intake.poll_auth(&self.worker, self.at, cx)?;
-            if self.poll_write(cx).is_err() {
-                if !self.intake.has_left() {
-                    return Err(End::Lost);
-                }
-                (self.out, self.written) = (Vec::new(), 0); // nobody reads on: what it sent before DISCONNECT counts
-            }
+            self.poll_say(cx)?;
             let before = self.intake.waiting_bytes();
             self.intake.retry(&self.worker, self.at, self.version)?;
             if self.intake.waiting_bytes() == before {
@@ -258,9 +253,22 @@ impl Connection {
 
     /// What this turn's packets were answered with, written before the task sleeps.
     fn flush_acks(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        match self.poll_write(cx) {
+        match self.poll_say(cx) {
             Ok(()) => Poll::Pending,
-            Err(_) => Poll::Ready(End::Lost),
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// Writes what the session has to say. That nobody hears a client that has sent DISCONNECT ends nothing: what it sent
+    /// before counts.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        match self.poll_write(cx) {
+            Ok(()) => Ok(()),
+            Err(_) if self.intake.has_left() => {
+                (self.out, self.written) = (Vec::new(), 0);
+                Ok(())
+            }
+            Err(_) => Err(End::Lost),
         }
     }
 

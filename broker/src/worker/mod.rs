@@ -305,17 +305,10 @@ impl Worker {
             nap
         });
         self.end_of_turn(nap.is_some_and(|nap| !nap.leaves));
-        let gathers = nap.is_some_and(|nap| !nap.leaves) && self.with(|state| !state.open.is_empty());
-        let Some(nap) = nap.filter(|_| !self.awake.get()) else {
-            if gathers {
-                self.slot.waker.wake(); // who was to run may be gone: what gathers does not wait for that
-            }
-            return;
-        };
-        let is_missed = self
-            .slot
-            .nap(Duration::from_micros(nap.until_us.saturating_sub(now_us)));
-        // What gathered leaves with what is ready now.
+        let Some(nap) = nap else { return };
+        let length = Duration::from_micros(nap.until_us.saturating_sub(now_us));
+        let is_missed = !self.awake.get() && self.slot.nap(length);
+        // What gathered leaves with what is ready now. Where no nap was taken, who was to run may be gone.
         if is_missed || self.with(|state| !state.open.is_empty()) {
             self.slot.waker.wake();
         }
@@ -395,8 +388,7 @@ impl Worker {
                 true => {
                     state.naps.is_still_due();
                     if !self.flush_armed.get() && !self.flush_wanted.replace(true) {
-                        self.awake.set(true);
-                        self.slot.waker.wake();
+                        self.run_again();
                     }
                 }
                 // When the bus is full it wakes this worker once there is room.
@@ -410,14 +402,19 @@ impl Worker {
             }
             state.metrics.show();
             if state.linger.arm() {
-                self.awake.set(true);
-                self.slot.waker.wake(); // its timer is to be set
+                self.run_again(); // its timer is to be set
             }
             let unsettled = state.open.len() as usize + state.acks.owed() + state.backlog.len();
             if let Some(counter) = self.shared.unsettled.get(usize::from(self.id)) {
                 counter.store(unsettled, Ordering::Release);
             }
         });
+    }
+
+    /// At the end of a turn: another one follows at once.
+    fn run_again(&self) {
+        self.awake.set(true);
+        self.slot.waker.wake();
     }
 
     /// Runs until the broker stops: takes mail and reports, fires timers.

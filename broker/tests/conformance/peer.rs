@@ -10,7 +10,7 @@ use forebay_broker::codec::{
     RetainHandling, Subscribe, Subscription, Unsubscribe, Version,
 };
 
-use crate::support::TestBroker;
+use crate::support::{TestBroker, plain_connect};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -18,19 +18,9 @@ pub const ALL: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 pub const SINCE_311: [Version; 2] = [Version::V311, Version::V5];
 pub const V3: [Version; 2] = [Version::V31, Version::V311];
 
-/// A CONNECT that all versions take: a clean start, keep alive of a minute.
+/// A CONNECT that all versions take.
 pub fn hello(version: Version, id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
+    plain_connect(id, version)
 }
 
 pub fn properties(list: &[Property<'_>]) -> PropertiesBuf {

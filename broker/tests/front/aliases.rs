@@ -7,8 +7,7 @@ use forebay_broker::codec::{
     self, Connect, Packet, PacketId, PropertiesBuf, Property, Publish, QoS, Reason, Version,
 };
 
-use super::messages::plain_connect;
-use super::support::{Client, Received, TestBroker, small_log};
+use super::support::{Client, Received, TestBroker, plain_connect, small_log};
 
 fn connect(id: &str) -> Connect<'_> {
     plain_connect(id, Version::V5)

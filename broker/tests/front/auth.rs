@@ -10,8 +10,7 @@ use forebay_broker::codec::{self, Connect, Packet, Reason, Version};
 use forebay_broker::config::Config;
 use tempfile::NamedTempFile;
 
-use super::messages::plain_connect;
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, plain_connect};
 
 /// Made by mosquitto_passwd 2.0.11.
 const ALICE: &str = "alice:$7$101$eFtbN09P0tGbE5mq$iVdxnijnwpqvHNkpFDaCQp8/0TeB1S0UDH9/wSqpEAEXPVyUbWxh0JLeVchR/kwXMBCLPctNkzDqxmU/w2w5+A==";

@@ -1,23 +1,8 @@
 //! What a client sees of a message beside its payload, and wills that are refused.
 
-use forebay_broker::codec::{Connect, Packet, Properties, Version, decode};
+use forebay_broker::codec::{Packet, Version, decode};
 
 use super::support::{Client, TestBroker};
-
-/// A CONNECT with a clean start and nothing else to it.
-pub fn plain_connect(id: &str, version: Version) -> Connect<'_> {
-    Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 60,
-        client_id: id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
-}
 
 impl Client {
     /// The PUBLISH that comes, of a version before 5.0: topic, text, RETAIN.

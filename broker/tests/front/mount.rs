@@ -6,8 +6,7 @@ use forebay_broker::classify::Level;
 use forebay_broker::codec::{self, Connect, Packet, Properties, QoS, Reason, Version, Will};
 use forebay_broker::config::{Config, ListenerConfig};
 
-use super::messages::plain_connect;
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, plain_connect};
 
 /// Listeners: all topics, `one/`, `two/`.
 fn three(config: &mut Config) {

@@ -5,8 +5,7 @@ use forebay_broker::classify::Level;
 use forebay_broker::codec::{self, Connect, Packet, PropertiesBuf, Property, QoS, Reason, Version};
 use forebay_broker::config::Config;
 
-use super::messages::plain_connect;
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, plain_connect};
 
 fn twenty(config: &mut Config) {
     config.limits.receive_maximum = 20;

@@ -5,8 +5,7 @@ use std::sync::Barrier;
 use forebay_broker::classify::Level;
 use forebay_broker::codec::{Connect, Properties, QoS, Reason, Version};
 
-use super::messages::plain_connect;
-use super::support::{Client, Received, TestBroker};
+use super::support::{Client, Received, TestBroker, plain_connect};
 
 /// Reads until the connection is closed, or has answered a ping.
 fn is_live(client: &mut Client) -> bool {

@@ -296,6 +296,21 @@ pub struct Client {
     pub session_present: bool,
 }
 
+/// A CONNECT with a clean start and nothing else to it.
+pub fn plain_connect(id: &str, version: Version) -> Connect<'_> {
+    Connect {
+        version,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: 60,
+        client_id: id,
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    }
+}
+
 impl Client {
     pub fn open(broker: &TestBroker) -> Self {
         Self::open_at(broker.address)
@@ -345,15 +360,9 @@ impl Client {
             properties.push(Property::SessionExpiryInterval(60));
         }
         let connect = Packet::Connect(Connect {
-            version,
-            bridge: false,
             clean_start,
-            keep_alive_s: 60,
-            client_id: id,
-            will: None,
-            username: None,
-            password: None,
             properties: properties.as_properties(),
+            ..plain_connect(id, version)
         });
         let mut out = Vec::new();
         codec::encode(version, &connect, &mut out).unwrap();
@@ -371,11 +380,6 @@ impl Client {
     pub fn connect_with_will(broker: &TestBroker, id: &str, topic: &str, will: &[u8], behind: &[u8]) -> Self {
         let mut client = Self::open(broker);
         let connect = Packet::Connect(Connect {
-            version: Version::V311,
-            bridge: false,
-            clean_start: true,
-            keep_alive_s: 60,
-            client_id: id,
             will: Some(Will {
                 topic,
                 payload: will,
@@ -383,9 +387,7 @@ impl Client {
                 retain: false,
                 properties: Properties::EMPTY,
             }),
-            username: None,
-            password: None,
-            properties: Properties::EMPTY,
+            ..plain_connect(id, Version::V311)
         });
         let mut out = Vec::new();
         codec::encode(Version::V311, &connect, &mut out).unwrap();

@@ -6,8 +6,7 @@ use forebay_broker::codec::{
     self, Connect, Packet, Properties, PropertiesBuf, Property, QoS, Reason, Subscribe, Version,
 };
 
-use super::messages::plain_connect;
-use super::support::{Client, TestBroker};
+use super::support::{Client, TestBroker, plain_connect};
 
 fn connect<'a>(id: &'a str, properties: &'a PropertiesBuf) -> Connect<'a> {
     Connect {

@@ -23,8 +23,6 @@ pub(super) struct Native {
     queue: NonNull<RDKafkaQueue>,
     /// Handles of the topics that records went to.
     topics: HashMap<Box<str>, Topic, ahash::RandomState>,
-    /// The one of them that the last record went to.
-    last: Option<(Box<str>, Topic)>,
 }
 
 type Topic = NonNull<RDKafkaTopic>;
@@ -42,7 +40,6 @@ impl Native {
             client,
             queue: NonNull::new(queue)?,
             topics: HashMap::default(),
-            last: None,
         })
     }
 
@@ -95,29 +92,18 @@ impl Native {
     }
 
     fn topic(&mut self, name: &str) -> Option<Topic> {
-        if let Some((last, topic)) = &self.last
-            && **last == *name
-        {
+        if let Some(topic) = self.topics.get(name) {
             return Some(*topic);
         }
-        let topic = match self.topics.get(name) {
-            Some(topic) => *topic,
-            None => {
-                let text = CString::new(name).ok()?;
-                // SAFETY: the client is alive, the name ends with a zero and is copied. Given back by forget or drop.
-                let topic =
-                    unsafe { rd::rd_kafka_topic_new(self.client.as_ptr(), text.as_ptr(), ptr::null_mut()) };
-                let topic = NonNull::new(topic)?;
-                self.topics.insert(name.into(), topic);
-                topic
-            }
-        };
-        self.last = Some((name.into(), topic));
+        let text = CString::new(name).ok()?;
+        // SAFETY: the client is alive, the name ends with a zero and is copied. Given back by forget or drop.
+        let topic = unsafe { rd::rd_kafka_topic_new(self.client.as_ptr(), text.as_ptr(), ptr::null_mut()) };
+        let topic = NonNull::new(topic)?;
+        self.topics.insert(name.into(), topic);
         Some(topic)
     }
 
     fn forget(&mut self, name: &str) {
-        self.last = None;
         if let Some(topic) = self.topics.remove(name) {
             destroy(topic);
         }

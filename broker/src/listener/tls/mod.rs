@@ -47,8 +47,8 @@ const RECORD_OVERHEAD: usize = 64;
 /// Reads of the socket for one read of MQTT's bytes, before others get their turn: not every record brings some.
 const READS_PER_TURN: u32 = 8;
 
-/// The longest that a record may be behind its five first bytes (RFC 5246 section 6.2.3; RFC 8446 allows less).
-const MOST_RECORD_BYTES: usize = 16 * 1024 + 2048;
+/// The longest that a record may be, its five first bytes among them (RFC 5246 section 6.2.3; RFC 8446 allows less).
+const MOST_RECORD_BYTES: usize = 5 + 16 * 1024 + 2048;
 
 thread_local! {
     /// What is read before it is decrypted: one connection at a time needs it.
@@ -226,25 +226,27 @@ impl Session {
     /// looks at it refuses it.
     fn whole_bytes(&self) -> usize {
         let mut whole = 0;
-        while let Some(&[high, low]) = self.coming.get(whole + 3..whole + 5) {
-            let len = usize::from(u16::from_be_bytes([high, low]));
-            if whole + 5 + len > self.coming.len() && len <= MOST_RECORD_BYTES {
-                break;
-            }
-            whole += 5 + len;
+        while let Some(rest) = self.coming.get(whole..)
+            && let Some(record) = record_bytes(rest)
+            && (record <= rest.len() || record > MOST_RECORD_BYTES)
+        {
+            whole += record;
         }
         whole
     }
 
-    /// Bytes that make the record whole of which the first stand in `coming`; 0 when its length is not known.
+    /// Bytes that make the record whole of which the first ones stand in `coming`; 0 when its length is not known.
     fn missing(&self) -> usize {
-        match self.coming.get(3..5) {
-            Some(&[high, low]) => {
-                (5 + usize::from(u16::from_be_bytes([high, low]))).saturating_sub(self.coming.len())
-            }
-            _ => 0,
-        }
+        record_bytes(&self.coming).map_or(0, |record| record.saturating_sub(self.coming.len()))
     }
+}
+
+/// Bytes of the record that `front` begins with; `None` when it does not say that yet.
+fn record_bytes(front: &[u8]) -> Option<usize> {
+    let &[high, low] = front.get(3..5)? else {
+        return None;
+    };
+    Some(5 + usize::from(u16::from_be_bytes([high, low])))
 }
 
 /// Room for what `write` writes, behind what stands in `going`. `guess`: bytes that it may need.
