@@ -18,6 +18,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
+use x509_parser::time::ASN1Time;
 
 use super::failure::Told;
 use super::x509;
@@ -98,9 +99,9 @@ impl Findings {
     }
 
     /// Says when something ends, if it is soon or past.
-    fn end(&mut self, file: &Path, what: &str, end: SystemTime, then: &str) {
+    fn end(&mut self, file: &Path, what: &str, end: ASN1Time, then: &str) {
         let day = x509::day(end);
-        match end.duration_since(SystemTime::now()) {
+        match x509::instant(end).duration_since(SystemTime::now()) {
             Err(_) => self
                 .notices
                 .push(format!("{}: the {what} expired on {day}: {then}", file.display())),
@@ -217,7 +218,7 @@ fn certified_key(
         return None;
     }
     findings.end(&config.cert, "certificate", read.not_after, "clients refuse it");
-    if read.not_before > SystemTime::now() {
+    if x509::instant(read.not_before) > SystemTime::now() {
         let day = x509::day(read.not_before);
         let text = format!(
             "{}: the certificate is not valid before {day}: clients refuse it",
@@ -225,7 +226,7 @@ fn certified_key(
         );
         findings.notices.push(text);
     }
-    let not_after = read.not_after;
+    let not_after = x509::instant(read.not_after);
     Some((CertifiedKey::new(chain, key), not_after))
 }
 
