@@ -153,12 +153,8 @@ impl Subscriptions {
 
     /// Changes something, in brackets that readers see.
     fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
-        let next = self.generation() + 1;
-        self.inside.begun.store(next, Ordering::Relaxed);
-        fence(Ordering::Release);
-        let result = change(self);
-        self.inside.done.store(next, Ordering::Release);
-        result
+        let _bracket = Bracket::open(&self.inside);
+        change(self)
     }
 
     /// Enters or replaces a subscription; true when it is new [MQTT-3.8.4-3]. The filter was checked when decoded.
@@ -307,6 +303,30 @@ impl Subscriptions {
     }
 }
 
+/// Closes when it goes, also by a panic: readers would wait for ever for the end of that change.
+struct Bracket {
+    inside: Arc<Inside>,
+    next: u64,
+}
+
+impl Bracket {
+    fn open(inside: &Arc<Inside>) -> Self {
+        let next = inside.done.load(Ordering::Acquire) + 1;
+        inside.begun.store(next, Ordering::Relaxed);
+        fence(Ordering::Release);
+        Self {
+            inside: inside.clone(),
+            next,
+        }
+    }
+}
+
+impl Drop for Bracket {
+    fn drop(&mut self) {
+        self.inside.done.store(self.next, Ordering::Release);
+    }
+}
+
 impl View {
     /// Appends who is to get a message on `topic`: each subscriber once for what it subscribed to alone, and of each group
     /// the one that `choose` says. Returns the generation that said so; none if others changed the subscriptions meanwhile,
@@ -363,4 +383,27 @@ fn merge(matches: &mut Vec<Match>, start: usize) {
         }
     }
     matches.push(open);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::codec::QoS;
+    use crate::hub::tests::{options, who};
+
+    #[test]
+    fn a_change_that_panics_leaves_readers_what_there_is() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.insert("a/b", who(1), options(QoS::AtLeastOnce, None), None);
+        let before = subscriptions.generation();
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            subscriptions.change(|_| panic!("expected by the test"));
+        }));
+        assert!(broken.is_err());
+        let mut found = Vec::new();
+        let seen = subscriptions.view().matches("a/b", &mut found, |_| None);
+        assert_eq!((seen, found.len()), (Some(before + 1), 1));
+    }
 }
