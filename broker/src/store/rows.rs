@@ -6,7 +6,8 @@
 //!               wait for PUBCOMP (2); client id, user name, ids (2 each)
 //! will          bits (1): 0-1 QoS, 2 RETAIN; delay (4, seconds), lengths of topic (2) and properties (4);
 //!               topic, properties, payload
-//! subscription  first generation (8), bits (1): 0-1 QoS, 2 no local, 3 retain as published; subscription id (4, 0: none)
+//! subscription  first generation (8), bits (1): 0-1 QoS, 2 no local, 3 retain as published, 4 what was retained is sent
+//!               for it; subscription id (4, 0: none)
 //! queue         message (8), bits (1): 0-1 QoS, 2 RETAIN, 3 sent for a group; packet id it was sent under (2, 0:
 //!               none); with bit 3: length (4) and name of the group; subscription ids (4 each)
 //! message       origin: epoch (8), worker (2), chunk (8), index (4); bits (1): 0-1 QoS, 2 RETAIN; expires at
@@ -29,6 +30,7 @@ const QOS: u8 = 0x03;
 const RETAIN: u8 = 0x04;
 const NO_LOCAL: u8 = 0x04;
 const AS_PUBLISHED: u8 = 0x08;
+const WITH_RETAINED: u8 = 0x10;
 const OF_GROUP: u8 = 0x08;
 const USERNAME: u8 = 0x01;
 const LEFT: u8 = 0x02;
@@ -160,14 +162,15 @@ pub(super) fn subscription(held: &Held) -> Vec<u8> {
     row.push(
         options.qos as u8
             | flag(options.no_local, NO_LOCAL)
-            | flag(options.retain_as_published, AS_PUBLISHED),
+            | flag(options.retain_as_published, AS_PUBLISHED)
+            | flag(held.retained, WITH_RETAINED),
     );
     row.extend_from_slice(&options.subscription_id.unwrap_or(0).to_le_bytes());
     row
 }
 
-/// First generation and options of a subscription's row.
-pub(super) fn read_subscription(row: &[u8]) -> Option<(u64, SubscriptionOptions)> {
+/// First generation and options of a subscription's row, and whether what was retained is sent for it.
+pub(super) fn read_subscription(row: &[u8]) -> Option<(u64, SubscriptionOptions, bool)> {
     let mut row = Row(row);
     let (from, bits, id) = (row.u64()?, row.u8()?, row.u32()?);
     let options = SubscriptionOptions {
@@ -177,7 +180,7 @@ pub(super) fn read_subscription(row: &[u8]) -> Option<(u64, SubscriptionOptions)
         subscription_id: (id != 0).then_some(id),
         kept: true,
     };
-    Some((from, options))
+    Some((from, options, bits & WITH_RETAINED != 0))
 }
 
 /// The row of a message's place in a queue.

@@ -33,7 +33,7 @@ impl Projection {
                 let Some(session) = self.sessions.get_mut(number as usize) else {
                     return;
                 };
-                session.hold(filter, *options, *generation);
+                session.hold(filter, *options, *generation, *send_retained);
                 self.subscriptions.insert(filter, who(number), *options, None);
                 self.touched.subscriptions.push((number, (*filter).into()));
                 if *send_retained {

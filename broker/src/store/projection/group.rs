@@ -55,7 +55,7 @@ impl Projection {
             return;
         };
         let before = session.keeps(filter);
-        session.hold(filter, options, generation);
+        session.hold(filter, options, generation, false);
         let keeps = session.keeps(filter).is_some();
         self.touched.subscriptions.push((number, filter.into()));
         match before {
@@ -140,7 +140,7 @@ impl Projection {
         let mut group = Stored::new(name.clone());
         group.expiry_s = u32::MAX;
         let plain = split_share(filter).map_or(filter, |(_, plain)| plain);
-        group.hold(plain, FOR_GROUP, generation);
+        group.hold(plain, FOR_GROUP, generation, false);
         let number = self.sessions.insert(group) as Number;
         self.by_client.insert(name, number);
         self.groups += 1;

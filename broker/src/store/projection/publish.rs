@@ -1,9 +1,12 @@
 //! Publishes of the log: into the queues of kept sessions, among the retained messages, and the ids they take.
 
+use smallvec::SmallVec;
+
 use super::messages::Shared;
 use super::session::{Number, Queued, Saved, Taken};
 use super::{At, Projection};
 use crate::codec::QoS;
+use crate::hub::SubscriptionOptions;
 use crate::record::PublishRecord;
 use crate::session::fingerprint;
 use crate::store::kept::TakenId;
@@ -23,6 +26,7 @@ impl Projection {
         }
         if record.retain {
             self.retain(record, at, &mut message);
+            self.send_to_later(record, at, &mut message);
         }
         if let Some(message) = message {
             self.messages.release(message); // it was held while its takers were looked for
@@ -158,6 +162,45 @@ impl Projection {
         let expires_ms = rows::expires_ms(record);
         self.retained
             .set(record.topic, number, record.qos, cost, expires_ms);
+    }
+
+    /// A publish is retained before its subscribers are looked for, so that who subscribes meanwhile, on another worker, gets
+    /// it as retained. Where that subscription stands before it in the log it gets it here.
+    fn send_to_later(&mut self, record: &PublishRecord<'_>, at: At, message: &mut Option<u64>) {
+        let generation = record.matched.unwrap_or(0);
+        if record.qos == QoS::AtMostOnce || !self.retained.is_by(record.topic, *message) {
+            return;
+        }
+        let mut matches = std::mem::take(&mut self.matches);
+        self.subscriptions.matches(record.topic, &mut matches);
+        for found in matches.drain(..) {
+            let number = found.who.slot;
+            let Some(session) = self.session(number).filter(|s| s.newest_from > generation) else {
+                continue;
+            };
+            let is_own = *session.client_id == *record.client_id;
+            let options: SmallVec<[SubscriptionOptions; 1]> = session
+                .retained_before(record.topic, generation)
+                .map(|held| held.options)
+                .filter(|options| options.qos != QoS::AtMostOnce && !(options.no_local && is_own))
+                .collect();
+            for options in options {
+                let queued = Queued {
+                    order: 0,
+                    message: self.message_of(record, at, message),
+                    origin: at.origin,
+                    qos: options.qos.min(record.qos),
+                    retain: true,
+                    ids: options.subscription_id.into_iter().collect(),
+                    packet_id: None,
+                    group: None,
+                    matched: 0,
+                    saved: Saved::No,
+                };
+                self.enqueue(number, queued);
+            }
+        }
+        self.matches = matches;
     }
 
     /// Forgets some of the retained messages whose time has passed, milliseconds since 1970.

@@ -86,12 +86,12 @@ impl Loading {
 
     /// A subscription.
     pub fn subscription(&mut self, number: Number, filter: &str, row: &[u8]) -> Result<(), BadRow> {
-        let (from, options) = rows::read_subscription(row).ok_or(BadRow("subscriptions"))?;
+        let (from, options, retained) = rows::read_subscription(row).ok_or(BadRow("subscriptions"))?;
         let projection = &mut self.projection;
         let Some(session) = projection.sessions.get_mut(number as usize) else {
             return Ok(());
         };
-        session.hold(filter, options, from);
+        session.hold(filter, options, from, retained);
         if session.is_group() || split_share(filter).is_none() {
             projection
                 .subscriptions

@@ -44,6 +44,12 @@ impl RetainedTopics {
         Some(kept.message)
     }
 
+    /// Whether `message` is the one that is retained for `name`.
+    pub fn is_by(&self, name: &str, message: Option<u64>) -> bool {
+        let kept = self.all.get(&ByLevel(Arc::from(name)));
+        kept.is_some_and(|kept| Some(kept.message) == message)
+    }
+
     /// Whether one more of `cost` may be retained.
     pub fn has_room(&self, cost: usize, bounds: Bounds) -> bool {
         self.all.len() < bounds.max_retained && self.bytes + cost <= bounds.max_retained_bytes

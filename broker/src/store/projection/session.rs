@@ -47,6 +47,8 @@ pub(crate) struct Held {
     pub options: SubscriptionOptions,
     /// The first generation of the subscriptions that had this filter, in whatever form.
     pub from: u64,
+    /// What was retained when it came is sent for it.
+    pub retained: bool,
 }
 
 /// A message in a session's queue.
@@ -119,11 +121,12 @@ impl Stored {
     }
 
     /// Enters or replaces a subscription. One that is replaced was there all the time.
-    pub fn hold(&mut self, filter: &str, options: SubscriptionOptions, from: u64) {
+    pub fn hold(&mut self, filter: &str, options: SubscriptionOptions, from: u64, retained: bool) {
         match self.find(filter) {
             Ok(at) => {
                 if let Some(held) = self.subscriptions.get_mut(at) {
                     held.options = options;
+                    held.retained |= retained;
                 }
             }
             Err(at) => {
@@ -137,6 +140,7 @@ impl Stored {
                         filter,
                         options,
                         from,
+                        retained,
                     },
                 );
                 self.newest_from = self.newest_from.max(from);
@@ -176,6 +180,15 @@ impl Stored {
         let mut found = held.next()?;
         held.for_each(|other| found.merge(other));
         Some(found)
+    }
+
+    /// The subscriptions for which a message on `name` was retained already when they came, though it is read after them: it
+    /// was matched against `generation`, which is before theirs.
+    pub fn retained_before(&self, name: &str, generation: u64) -> impl Iterator<Item = &Held> {
+        self.subscriptions
+            .iter()
+            .filter(move |held| held.retained && held.from > generation)
+            .filter(move |held| topic::matches(&held.filter, name))
     }
 
     /// Where `wanted` stands in the queue. What is done is mostly at one end: the oldest when it was delivered, the

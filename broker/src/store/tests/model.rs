@@ -1,6 +1,6 @@
 //! What the store should know, in the plainest way: vectors that are walked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model_groups::{ModelGroup, first_of};
 use crate::codec::{QoS, topic};
@@ -37,6 +37,8 @@ pub struct ModelSession {
     pub left_ms: Option<u64>,
     pub will: Option<String>,
     pub subscriptions: Vec<(String, SubscriptionOptions, u64)>,
+    /// Of these, for which what was retained is sent.
+    with_retained: BTreeSet<String>,
     pub queue: Vec<ModelQueued>,
     pub releasing: Vec<u16>,
     pub taken: BTreeMap<u16, (u64, u64)>,
@@ -171,6 +173,7 @@ impl Model {
                     qos: record.qos,
                 };
                 self.retained.insert(record.topic.to_owned(), kept);
+                self.send_to_later(record, record.matched.unwrap_or(0));
             }
         }
     }
@@ -208,6 +211,9 @@ impl Model {
                 send_retained,
             } => {
                 let before = session.held(filter);
+                if *send_retained {
+                    session.with_retained.insert((*filter).to_owned());
+                }
                 match session.subscriptions.iter_mut().find(|held| held.0 == *filter) {
                     Some(held) => held.1 = *options,
                     None => {
@@ -226,6 +232,7 @@ impl Model {
             Change::Unsubscribe { filter, generation } => {
                 let before = session.held(filter);
                 session.subscriptions.retain(|held| held.0 != *filter);
+                session.with_retained.remove(*filter);
                 if topic::split_share(filter).is_some() {
                     self.inherit(record.client_id, filter, before);
                     return self.look_at_groups(*generation);
@@ -238,9 +245,32 @@ impl Model {
         }
     }
 
+    /// To subscriptions that came after it was retained and stand before it in the log.
+    fn send_to_later(&mut self, record: &PublishRecord<'_>, generation: u64) {
+        let mut later = Vec::new();
+        for (client, session) in &self.sessions {
+            for (filter, options, from) in &session.subscriptions {
+                let is_own = options.no_local && client == record.client_id;
+                let is_shared = topic::split_share(filter).is_some();
+                if *from > generation && session.with_retained.contains(filter) && !is_own && !is_shared {
+                    later.push((filter.clone(), client.clone(), *options));
+                }
+            }
+        }
+        later.sort_by(|a, b| a.0.cmp(&b.0));
+        for (filter, client, options) in later {
+            self.send_kept(&client, &filter, options, Some(record.topic));
+        }
+    }
+
     fn send_retained(&mut self, client: &str, filter: &str, options: SubscriptionOptions) {
+        self.send_kept(client, filter, options, None);
+    }
+
+    fn send_kept(&mut self, client: &str, filter: &str, options: SubscriptionOptions, only: Option<&str>) {
         let session = self.sessions.get_mut(client).unwrap();
-        for kept in self.retained.values() {
+        let is_meant = |kept: &&ModelRetained| only.is_none_or(|name| name == kept.topic);
+        for kept in self.retained.values().filter(is_meant) {
             let qos = options.qos.min(kept.qos);
             if topic::matches(filter, &kept.topic)
                 && qos != QoS::AtMostOnce
