@@ -44,17 +44,22 @@ pub struct ReportSlot {
 impl ReportSlot {
     /// Lets the worker run. What it is to find must be there before.
     pub fn wake(&self) {
-        if self.naps.load(Ordering::SeqCst) {
-            if !self.missed.swap(true, Ordering::SeqCst)
-                && let Some(thread) = self.napper.get()
-            {
-                thread.unpark();
-            }
-            if self.naps.load(Ordering::SeqCst) {
-                return; // it looks at `missed` after that
-            }
+        if !self.rouse() {
+            self.waker.wake();
         }
-        self.waker.wake();
+    }
+
+    /// Ends the worker's nap, if it naps: false where that did not see to it that the worker runs.
+    pub fn rouse(&self) -> bool {
+        if !self.naps.load(Ordering::SeqCst) {
+            return false;
+        }
+        if !self.missed.swap(true, Ordering::SeqCst)
+            && let Some(thread) = self.napper.get()
+        {
+            thread.unpark();
+        }
+        self.naps.load(Ordering::SeqCst) // it looks at `missed` after that
     }
 
     /// The calling thread, always the same one, sleeps for at most `most`. Returns whether somebody woke it: what it is to

@@ -30,8 +30,8 @@ pub(super) enum Outcome {
 /// Talks with a client until it is let in or refused. `read`: what came behind CONNECT; what comes behind the last AUTH
 /// is left in it.
 pub(super) async fn converse(
-    stream: &mut Transport,
-    read: &mut Vec<u8>,
+    worker: &Worker,
+    (stream, read): (&mut Transport, &mut Vec<u8>),
     connect: &Connect<'_>,
     mut exchange: Box<dyn Exchange>,
     max_packet_bytes: usize,
@@ -42,7 +42,7 @@ pub(super) async fn converse(
     let most_bytes = connect.properties.maximum_packet_size().unwrap_or(u32::MAX) as usize;
     let mut answer = exchange.step(connect.properties.authentication_data());
     loop {
-        let data = match answer.wait().await {
+        let data = match worker.hear(answer).await {
             Ok(Step::Done(principal)) => return Outcome::Done(principal),
             Ok(Step::Continue(data)) => data,
             Err(reason) => return Outcome::Refused(reason),
@@ -161,7 +161,7 @@ impl Again {
             let stepped = match (&mut self.later, asked.take()) {
                 (Some(later), waiting) => {
                     *asked = waiting;
-                    match Pin::new(later).poll(cx) {
+                    match Pin::new(later).poll(&mut Context::from_waker(&worker.ear(cx))) {
                         Poll::Pending => return Ok(()),
                         Poll::Ready(stepped) => {
                             self.later = None;

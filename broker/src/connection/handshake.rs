@@ -211,7 +211,7 @@ async fn decide(
             };
             let exchange = method.begin(subject);
             let max_bytes = worker.shared.config.limits_at(listener).max_packet_bytes;
-            match converse(stream, behind, connect, exchange, max_bytes).await {
+            match converse(worker, (stream, behind), connect, exchange, max_bytes).await {
                 Outcome::Done(principal) => {
                     let name = connect.properties.authentication_method();
                     Next::Join(Guest {
@@ -284,7 +284,10 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
             None => Next::Refuse(Reason::BadAuthenticationMethod), // [MQTT-4.12.0-1]
         };
     }
-    match worker.shared.auth.authenticate(connect, origin).wait().await {
+    match worker
+        .hear(worker.shared.auth.authenticate(connect, origin))
+        .await
+    {
         Ok(principal) => Next::Join(Guest {
             principal,
             client_id: assigned,

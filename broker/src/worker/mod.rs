@@ -7,6 +7,7 @@ mod backlog;
 mod census;
 mod full;
 mod guard;
+mod hear;
 mod linger;
 mod mailbox;
 mod nap;
