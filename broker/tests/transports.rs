@@ -9,6 +9,8 @@
 
 #[path = "transports/certificates.rs"]
 mod certificates;
+#[path = "transports/goodbye.rs"]
+mod goodbye;
 #[path = "transports/limits.rs"]
 mod limits;
 #[path = "transports/proxy.rs"]

@@ -404,10 +404,9 @@ impl Connection {
         let mut last = std::mem::take(&mut self.out);
         last.drain(..last.len().min(self.written as usize));
         let is_told = !last.is_empty() || reason.is_some() || stream.is_websocket();
-        let left = stream.say_last(&last);
-        last.drain(..last.len() - left);
+        let is_said = stream.say_last(&mut last);
         let seat = self.seat.take();
-        if is_told && !(self.eof && last.is_empty()) {
+        if is_told && !(self.eof && is_said) {
             tokio::task::spawn_local(async move {
                 stream.linger(last).await;
                 drop(seat);

@@ -157,24 +157,29 @@ impl Transport {
     }
 
     /// Writes `last` as far as it is taken at once, and the transport's own good-bye behind it. `last` begins with what
-    /// the latest write that was not done had been given. Returns how much of it is left to [`linger`](Self::linger): a
-    /// socket that has just come to this thread takes nothing before its reactor has looked at it.
-    pub fn say_last(&mut self, last: &[u8]) -> usize {
+    /// the latest write that was not done had been given; what is left in it is for [`linger`](Self::linger): a socket that
+    /// has just come to this thread takes nothing before its reactor has looked at it. Whether the socket has all of it.
+    pub fn say_last(&mut self, last: &mut Vec<u8>) -> bool {
         // The peer may be gone: then there is nobody to tell.
-        match self {
-            Self::Resting(socket) if !last.is_empty() => last.len() - socket.write_now(last).unwrap_or(0),
-            Self::Tcp(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
-            Self::Unix(stream) if !last.is_empty() => last.len() - stream.try_write(last).unwrap_or(0),
+        let written = match self {
             Self::Tls(tls) => {
-                tls.say_last(last);
-                0
+                let is_said = tls.say_last(last);
+                last.clear();
+                return is_said;
             }
             Self::WebSocket(websocket) => {
-                websocket.say_last(last);
-                0
+                let is_said = websocket.say_last(last);
+                last.clear();
+                return is_said;
             }
-            Self::Resting(_) | Self::Tcp(_) | Self::Unix(_) | Self::Closed => 0,
-        }
+            _ if last.is_empty() => 0,
+            Self::Resting(socket) => socket.write_now(last).unwrap_or(0),
+            Self::Tcp(stream) => stream.try_write(last).unwrap_or(0),
+            Self::Unix(stream) => stream.try_write(last).unwrap_or(0),
+            Self::Closed => last.len(),
+        };
+        last.drain(..written);
+        last.is_empty()
     }
 
     /// Writes what is left of the good-bye, and closes so that the peer gets to read it: a socket that is closed with

@@ -215,11 +215,12 @@ impl WebSocket {
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
-    /// See [`Transport::say_last`].
-    pub fn say_last(&mut self, last: &[u8]) {
+    /// See [`Transport::say_last`]. What the socket does not take stands in frames and waits.
+    pub fn say_last(&mut self, last: &[u8]) -> bool {
         self.framing.frame(last, usize::MAX);
         self.framing.close(&NORMAL.to_be_bytes());
         // The peer may be gone: nothing is lost by that.
-        let _ = self.poll_waiting(&mut Context::from_waker(Waker::noop()));
+        self.poll_waiting(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
     }
 }

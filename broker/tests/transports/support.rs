@@ -1,7 +1,7 @@
 //! A broker with one listener or more, and a stream of bytes to it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use forebay_broker::Broker;
 use forebay_broker::auth::ListenerRules;
-use forebay_broker::classify::NoRoutes;
+use forebay_broker::classify::{Classify, NoRoutes};
 use forebay_broker::config::{Bind, Config, Limits, ListenerConfig, TransportConfig, WebSocketConfig};
 
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -52,6 +52,15 @@ impl Node {
         change: impl FnOnce(&mut Vec<ListenerConfig>),
         limit: impl FnOnce(&mut Limits),
     ) -> Result<Self, forebay_broker::StartError> {
+        Self::try_start_by(Arc::new(NoRoutes), change, limit)
+    }
+
+    /// Where `classify` says what becomes of a publish.
+    pub fn try_start_by(
+        classify: Arc<dyn Classify>,
+        change: impl FnOnce(&mut Vec<ListenerConfig>),
+        limit: impl FnOnce(&mut Limits),
+    ) -> Result<Self, forebay_broker::StartError> {
         let mut config = Config {
             workers: 2,
             listeners: vec![ListenerConfig::default()],
@@ -59,7 +68,7 @@ impl Node {
         };
         change(&mut config.listeners);
         limit(&mut config.limits);
-        let mut broker = Broker::start(config, Arc::new(NoRoutes), Arc::new(ListenerRules))?;
+        let mut broker = Broker::start(config, classify, Arc::new(ListenerRules))?;
         broker.open().unwrap();
         let addresses = broker.addresses().iter().map(|(_, bind)| bind.clone()).collect();
         Ok(Self {
@@ -233,6 +242,20 @@ impl Stream {
             Socket::Tcp(stream) => stream,
             _ => panic!("no plain TCP"),
         }
+    }
+
+    /// Says that nothing more comes, in each layer.
+    pub fn end(&mut self) {
+        let socket = match &mut self.socket {
+            Socket::Tcp(stream) => stream,
+            Socket::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+                &mut stream.sock
+            }
+            Socket::Unix(_) => panic!("no TCP"),
+        };
+        socket.shutdown(Shutdown::Write).unwrap();
     }
 
     /// What fails is seen when it is read.

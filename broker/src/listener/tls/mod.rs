@@ -437,8 +437,8 @@ impl Tls {
         self.session.closed = true;
     }
 
-    /// See [`Transport::say_last`].
-    pub fn say_last(&mut self, last: &[u8]) {
+    /// See [`Transport::say_last`]. What the socket does not take is encrypted and waits.
+    pub fn say_last(&mut self, last: &[u8]) -> bool {
         let new = last.get(self.session.sending..).unwrap_or_default();
         self.session.sending = 0;
         // The peer may be gone: nothing is lost by that.
@@ -446,6 +446,6 @@ impl Tls {
             let _ = self.session.say(Say::Bytes(new));
         }
         self.close();
-        let _ = self.poll_gone(&mut Context::from_waker(Waker::noop()));
+        self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 }
