@@ -10,6 +10,20 @@ use anyhow::{Context, bail};
 /// A new file is for its owner alone.
 const MODE: u32 = 0o600;
 
+/// Links that are followed one after the other, as Linux does.
+const MOST_LINKS: usize = 40;
+
+/// Where a file is to be made that is not there: a link to it goes on naming it.
+fn behind_links(path: &Path) -> anyhow::Result<PathBuf> {
+    let mut at = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = at.read_link() else { return Ok(at) };
+        at.pop();
+        at.push(target);
+    }
+    bail!("{}: a link that leads to no file", path.display())
+}
+
 /// A file that no other `forebay passwd` changes meanwhile.
 pub struct Held {
     /// Where it stands, links followed: a link goes on naming the file.
@@ -41,7 +55,7 @@ impl Held {
         match path.canonicalize() {
             Ok(real) => Self::lock(real),
             Err(_) => Ok(Self {
-                path: path.to_owned(),
+                path: behind_links(path)?,
                 before: None,
                 text: String::new(),
             }),

@@ -1,10 +1,13 @@
 //! A new password from standard input, asked for twice; a terminal does not show it.
 
+use std::future::poll_fn;
 use std::io::{self, BufRead, Read, Stdin, Write};
+use std::task::Poll;
 
 use anyhow::{Context, bail};
 use forebay_broker::auth::MOST_PASSWORD_BYTES;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
@@ -77,6 +80,7 @@ impl<'a> Silent<'a> {
             return Ok(None);
         }
         let before = tcgetattr(stdin)?;
+        restore_when_ended(&before)?;
         let mut modes = before.clone();
         modes.local_modes -= LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -87,6 +91,44 @@ impl<'a> Silent<'a> {
             before,
         }))
     }
+}
+
+/// Whoever ends this process while it waits for keys, the terminal shows them again.
+fn restore_when_ended(before: &Termios) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let mut signals = Vec::new();
+    for kind in [
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::terminate(),
+    ] {
+        let _inside = runtime.enter();
+        signals.push((kind, signal(kind)?));
+    }
+    let before = before.clone();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let number = runtime.block_on(first_of(&mut signals));
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before); // it may be gone
+            std::process::exit(128 + number); // as shells say it
+        })?;
+    Ok(())
+}
+
+/// The number of the first signal that comes.
+async fn first_of(signals: &mut [(SignalKind, Signal)]) -> i32 {
+    poll_fn(|cx| {
+        let mut came = signals.iter_mut();
+        match came.find_map(|(kind, signal)| signal.poll_recv(cx).is_ready().then_some(*kind)) {
+            Some(kind) => Poll::Ready(kind.as_raw_value()),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 impl Drop for Silent<'_> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use forebay_broker::auth::Users;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::{Dir, Output, Running, finish};
@@ -144,9 +145,39 @@ fn a_file_in_plain_text_is_hashed_and_keeps_its_mode_and_its_link() {
 }
 
 #[test]
+fn a_link_to_a_file_that_is_not_there_yet_names_the_one_that_is_made() {
+    let dir = Dir::new();
+    let root = dir.0.path();
+    std::fs::create_dir(root.join("secret")).unwrap();
+    symlink("next", dir.users()).unwrap();
+    symlink(root.join("secret/users"), root.join("next")).unwrap();
+    dir.done(&["-c", "-b", "users", "ann", "x"]);
+    assert!(dir.users().symlink_metadata().unwrap().is_symlink());
+    assert_eq!(Users::load(&root.join("secret/users")).unwrap().len(), 1);
+    for (target, word) in [
+        ("nowhere/users", "can't be written"),
+        ("loop", "leads to no file"),
+    ] {
+        let link = root.join("loop");
+        symlink(target, &link).unwrap();
+        let output = dir.passwd(&["-c", "-b", "loop", "ann", "x"], "");
+        assert!(output.code == 1 && output.err.contains(word), "{}", output.err);
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        std::fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
 fn a_terminal_does_not_show_the_password_and_is_as_before_afterwards() {
     let dir = Dir::new();
-    for (keys, code) in [("geheim\ngeheim\n", 0), ("geh\x03", 1)] {
+    for (keys, signal, code) in [
+        ("geheim\ngeheim\n", None, 0),
+        ("geh\x03", None, 1),
+        ("geh", Some(Signal::TERM), 128 + 15),
+        ("geh", Some(Signal::INT), 128 + 2),
+        ("geh", Some(Signal::HUP), 128 + 1),
+        ("geh", Some(Signal::QUIT), 128 + 3),
+    ] {
         let mut terminal = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
@@ -170,6 +201,9 @@ fn a_terminal_does_not_show_the_password_and_is_as_before_afterwards() {
         said.read_exact(&mut question).unwrap();
         assert_eq!(&question, b"Password:");
         terminal.write_all(keys.as_bytes()).unwrap();
+        if let Some(signal) = signal {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        }
         let mut rest = String::new();
         said.read_to_string(&mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{rest}");
