@@ -367,7 +367,8 @@ impl Pump {
     /// Whether nobody waits for a report: no publisher, and no record for that of the one before it.
     fn is_unhurried(&self) -> bool {
         let on_their_way = self.main.in_flight + self.side.in_flight;
-        self.awaited == 0 && self.open + self.letters_open() == on_their_way && self.listed.is_empty()
+        let flowing = self.open - self.parked; // what is parked waits for its topic
+        self.awaited == 0 && flowing + self.letters_open() == on_their_way && self.listed.is_empty()
     }
 
     /// Lets the log gather, where nobody waits.
@@ -389,6 +390,9 @@ impl Pump {
             }
             match self.parts.reader.read(wait) {
                 Ok(Some(entry)) => {
+                    if !wait.is_zero() {
+                        self.now = Instant::now(); // it was waited for
+                    }
                     self.gather.took(entry.chunk.as_bytes().len(), self.now);
                     self.take(entry)?;
                 }

@@ -135,3 +135,29 @@ fn a_few_records_that_publishers_wait_for_do_not_linger() {
     bench.turn_to_end();
     assert_eq!(hastened(&bench), 1, "many make good batches");
 }
+
+#[test]
+fn a_topic_that_is_parked_keeps_the_others_from_no_gathering() {
+    let mut all = routes();
+    all.push(RouteConfig {
+        ack: Level::Spooled,
+        ..samples::route("b/{device_id}", "barred")
+    });
+    let mut bench = Bench::with(all, |config| config.gather = LONG, |_| Verdict::Taken);
+    bench
+        .topics
+        .set("barred", Finding::Stuck("it does not exist".to_owned()));
+    bench.publish(&numbers("b/x", 0..3));
+    bench.turn_until("it parks", |bench| bench.pump.parked == 3);
+    assert!(bench.pump.is_unhurried());
+}
+
+#[test]
+fn a_round_begins_when_something_comes_not_with_the_wait_for_it() {
+    let mut bench = bench(LONG);
+    bench.publish(&numbers("devices/a", 0..1));
+    bench.pump.now = Instant::now() - LONG / 2;
+    assert!(bench.pump.read(Duration::from_millis(1)).unwrap());
+    assert!(bench.pump.gather.rest(Instant::now()) > LONG * 3 / 4);
+    bench.turn_to_end();
+}
