@@ -150,7 +150,7 @@ fn limits(conf: &Conf, notes: &mut Vec<Note>) -> Block {
         block.set("max_retained_messages", "0", Some(&setting.origin));
         notes.push(note(
             setting,
-            "retained messages are not kept, but MQTT 5 clients are not told so",
+            "who publishes with RETAIN by MQTT 3 is not disconnected: its message is passed on and not kept",
             "",
         ));
     }

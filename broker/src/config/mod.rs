@@ -128,9 +128,9 @@ pub struct Limits {
     pub drop_old: bool,
     /// QoS 0 messages wait too for a client that is away, until a restart.
     pub queue_qos0: bool,
-    /// Retained messages, in number.
+    /// Retained messages, in number; 0: none, of which 5.0 clients are told.
     pub max_retained_messages: usize,
-    /// Retained messages, in bytes of topic and payload.
+    /// Retained messages, in bytes of topic and payload; 0: none.
     pub max_retained_bytes: usize,
     /// Disconnected sessions that are kept.
     pub max_kept_sessions: usize,
@@ -155,6 +155,13 @@ pub struct BusConfig {
     pub max_wait_ms: u64,
     /// Time without progress after which the sender goes back, milliseconds.
     pub resend_after_ms: u64,
+}
+
+impl Limits {
+    /// Whether messages are retained at all.
+    pub fn retains(&self) -> bool {
+        self.max_retained_messages > 0 && self.max_retained_bytes > 0
+    }
 }
 
 impl Default for Limits {

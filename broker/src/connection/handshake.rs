@@ -247,6 +247,9 @@ async fn next(worker: &Worker, connect: &Connect<'_>, peer: IpAddr, index: usize
     if will.is_some_and(|will| !limits.takes_topic(will.topic)) {
         return Next::Refuse(Reason::TopicNameInvalid);
     }
+    if connect.version == Version::V5 && !limits.retains && will.is_some_and(|will| will.retain) {
+        return Next::Refuse(Reason::RetainNotSupported); // [MQTT-3.2.2-13]
+    }
     let assigned = connect.client_id.is_empty().then(|| client_id_at_home(worker));
     let home = worker
         .shared

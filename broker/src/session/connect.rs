@@ -63,6 +63,9 @@ impl Session {
             if self.limits.receive_maximum != u16::MAX {
                 properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
             }
+            if !self.limits.retains {
+                properties.push(Property::RetainAvailable(false));
+            }
             properties.push(Property::MaximumPacketSize(self.limits.max_packet_bytes));
             if self.limits.topic_alias_maximum > 0 {
                 properties.push(Property::TopicAliasMaximum(self.limits.topic_alias_maximum));

@@ -27,6 +27,8 @@ pub struct SessionLimits {
     pub max_queued_bytes: u32,
     /// Greatest packet taken; told to 5.0 clients.
     pub max_packet_bytes: u32,
+    /// Messages may be retained; told to 5.0 clients where not.
+    pub retains: bool,
     /// Topic aliases that the client may use; told to 5.0 clients.
     pub topic_alias_maximum: u16,
     /// Topic aliases that are used towards the client, if it takes as many.
@@ -75,6 +77,7 @@ impl From<&Limits> for SessionLimits {
             max_queued_messages: narrow(limits.max_queued_messages, u32::MAX),
             max_queued_bytes: narrow(limits.max_queued_bytes, u32::MAX),
             max_packet_bytes: narrow(limits.max_packet_bytes, u32::MAX),
+            retains: limits.retains(),
             topic_alias_maximum: limits.topic_alias_maximum,
             topic_alias_maximum_out: limits.topic_alias_maximum_out,
             drop_old: limits.drop_old,

@@ -94,6 +94,12 @@ impl Session {
                 "a topic beyond limits.max_topic_levels or limits.max_topic_bytes",
             ));
         }
+        if publish.retain && !self.limits.retains && self.version == Version::V5 {
+            return Err(Violation::new(
+                Reason::RetainNotSupported,
+                "RETAIN where CONNACK said that nothing is retained [MQTT-3.2.2-14]",
+            ));
+        }
         Ok(topic)
     }
 

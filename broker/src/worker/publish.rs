@@ -209,7 +209,7 @@ impl State {
     /// Keeps for later subscribers what is about to be the next record of the open chunk.
     fn retain(&self, from: &From<'_>, publish: &Publish<'_>) -> Arc<Message> {
         let message = self.message(from, publish, self.open.len());
-        if self.shared.hub.retain(message.clone()).is_err() {
+        if self.shared.hub.retain(message.clone()).is_err() && self.shared.config.limits.retains() {
             tracing::warn!(
                 "limits.max_retained_messages or max_retained_bytes reached: a message is not retained"
             );

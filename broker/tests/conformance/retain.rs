@@ -1,10 +1,14 @@
 //! Section 3.3.1.3: retained messages.
 
-use forebay_broker::codec::{PropertiesBuf, Publish, RetainHandling, Subscription, Version};
+use forebay_broker::classify::Level;
+use forebay_broker::codec::{
+    Connect, Packet, PropertiesBuf, Property, Publish, Reason, RetainHandling, Subscription, Version, Will,
+};
 
 use crate::broker;
-use crate::peer::{ALL, Peer, filter, publication};
+use crate::peer::{ALL, Peer, filter, hello, publication};
 use crate::support::TestBroker;
+use crate::wills::will;
 
 fn retained<'a>(topic: &'a str, payload: &'a [u8], qos: u8) -> Publish<'a> {
     Publish {
@@ -143,4 +147,59 @@ fn retain_handling_says_when_they_are_sent() {
     all.sort();
     assert_eq!(all, both, "1: it is new");
     broker.stop();
+}
+
+#[test]
+fn where_nothing_is_retained_clients_are_told_and_held_to_it() {
+    for in_bytes in [false, true] {
+        let broker = TestBroker::start(
+            |config| match in_bytes {
+                true => config.limits.max_retained_bytes = 0,
+                false => config.limits.max_retained_messages = 0,
+            },
+            Level::Received,
+        );
+        let (mut watcher, welcome) = Peer::join(&broker, &hello(Version::V5, "watcher"));
+        let told = welcome.properties().iter();
+        let told: Vec<_> = told
+            .filter(|property| matches!(property, Property::RetainAvailable(_)))
+            .collect();
+        assert_eq!(told, [Property::RetainAvailable(false)]);
+        watcher.listen("r/#", 2);
+        for qos in 0..3 {
+            for payload in [&b"x"[..], b""] {
+                let mut sender = Peer::connect(&broker, Version::V5, "sender");
+                sender.send(&Packet::Publish(retained("r/five", payload, qos)));
+                sender.turned_out(Reason::RetainNotSupported);
+            }
+        }
+        // 3.x has no way to say it: what is published is passed on.
+        for version in [Version::V31, Version::V311] {
+            let mut sender = Peer::connect(&broker, version, "sender");
+            sender.publish(&retained("r/three", b"three", 1));
+            assert!(!watcher.take_payload(b"three").retain);
+            assert_eq!(kept(&broker, version, "r/#"), []);
+        }
+        for version in ALL {
+            let connect = Connect {
+                will: Some(Will {
+                    retain: true,
+                    ..will("r/will", b"gone", 1)
+                }),
+                ..hello(version, "mortal")
+            };
+            if version == Version::V5 {
+                let mut refused = Peer::open(&broker, version);
+                refused.send(&Packet::Connect(connect));
+                let connack = refused.frame().unwrap();
+                assert_eq!((connack[0], connack[3]), (0x20, 0x9A));
+                refused.closed();
+                continue;
+            }
+            drop(Peer::join(&broker, &connect));
+            watcher.take_payload(b"gone");
+            assert_eq!(kept(&broker, version, "r/#"), []);
+        }
+        broker.stop();
+    }
 }
