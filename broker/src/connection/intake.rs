@@ -15,6 +15,9 @@ use crate::worker::{SessionRef, Taken, Worker};
 /// Bytes of parked packets at which reading stops.
 const PARKED_BYTES: usize = 64 * 1024;
 
+/// So much more of a frame says that its client is alive, as a whole one does: a large one takes its time on a slow line.
+const DRIP_BYTES: usize = 1024;
+
 const CONNECT: u8 = 1;
 const PUBLISH: u8 = 3;
 const DISCONNECT: u8 = 14;
@@ -142,6 +145,17 @@ impl Intake {
         let most = usize::from(self.receive_maximum);
         self.parked()
             .is_some_and(|parked| parked.bytes.len() - parked.done >= PARKED_BYTES || parked.count >= most)
+    }
+
+    /// Bytes of a frame that is not whole yet.
+    pub fn partial_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Whether the `count` bytes behind the `before` ones that were there made no frame whole, nor much more of one.
+    pub fn drips(&self, before: usize, count: usize) -> bool {
+        let now = self.rest.len();
+        !self.unread && now == before + count && now / DRIP_BYTES == before / DRIP_BYTES
     }
 
     /// Moves a short partial frame to the front of `scratch` and returns its length; what is read goes behind it.

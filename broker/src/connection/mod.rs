@@ -275,6 +275,7 @@ impl Connection {
     /// Reads once and handles what came.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let mut scratch = self.worker.lend_scratch();
+        let before = self.intake.partial_bytes();
         let prefix = self.intake.prefix_into(&mut scratch, PREFIX_BYTES);
         let read = {
             let mut buffer = ReadBuf::new(scratch.get_mut(prefix..).unwrap_or_default());
@@ -295,8 +296,12 @@ impl Connection {
             }
             Some(Ok(count)) => {
                 let bytes = scratch.get(..prefix + count).unwrap_or_default();
-                self.worker.with(|state| state.touch(self.at, count));
-                Poll::Ready(self.intake.feed(&self.worker, self.at, self.version, bytes))
+                let quiet_ms = self.worker.with(|state| state.touch(self.at, count));
+                let fed = self.intake.feed(&self.worker, self.at, self.version, bytes);
+                if self.intake.drips(before, count) {
+                    self.worker.with(|state| state.untouch(self.at, quiet_ms));
+                }
+                Poll::Ready(fed)
             }
         };
         self.worker.return_scratch(scratch);

@@ -423,6 +423,11 @@ impl Session {
         self.timers.touch(now_ms)
     }
 
+    /// They do not count: `quiet_ms` is what [`touch`](Session::touch) returned for them.
+    pub fn untouch(&mut self, quiet_ms: u64) {
+        self.timers.untouch(quiet_ms);
+    }
+
     /// When [`handle_timeout`](Session::handle_timeout) is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<u64> {
         self.next_timer().map(|(at, _)| at)

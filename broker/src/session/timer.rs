@@ -55,6 +55,11 @@ impl Timers {
         now_ms.saturating_sub(before_ms)
     }
 
+    /// They were no packet: `quiet_ms` is what [`touch`](Self::touch) returned.
+    pub fn untouch(&mut self, quiet_ms: u64) {
+        self.heard_ms = self.heard_ms.saturating_sub(quiet_ms);
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<(u64, Timer)> {
         let keep_alive = (self.keep_alive_ms != 0).then(|| {

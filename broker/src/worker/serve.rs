@@ -24,14 +24,21 @@ impl State {
         }
     }
 
-    /// Bytes came: keep-alive starts again. The timers stay as they are.
-    pub fn touch(&mut self, at: SessionRef, bytes: usize) {
+    /// Bytes came: keep-alive starts again. The timers stay as they are. Returns for how long none had come.
+    pub fn touch(&mut self, at: SessionRef, bytes: usize) -> u64 {
         let now_ms = self.now_ms;
         self.metrics.bytes_received.increment(bytes as u64);
         self.counts.bytes_received.add(bytes as u64);
+        let Some(slot) = self.slot(at) else { return 0 };
+        let quiet_ms = slot.session.touch(now_ms);
+        self.found.sparse += u32::from(quiet_ms >= SPARSE_MS);
+        quiet_ms
+    }
+
+    /// They do not count: keep-alive runs on, with the time that had gone by.
+    pub fn untouch(&mut self, at: SessionRef, quiet_ms: u64) {
         if let Some(slot) = self.slot(at) {
-            let quiet_ms = slot.session.touch(now_ms);
-            self.found.sparse += u32::from(quiet_ms >= SPARSE_MS);
+            slot.session.untouch(quiet_ms);
         }
     }
 

@@ -174,6 +174,38 @@ fn any_packet_keeps_a_client_and_zero_asks_for_no_watch() {
 }
 
 #[test]
+fn bytes_that_make_no_packet_keep_no_client_and_a_large_packet_may_take_its_time() {
+    let broker = broker();
+    let connect = |id| Connect {
+        keep_alive_s: 1,
+        ..hello(Version::V311, id)
+    };
+    let (mut drips, _) = Peer::join(&broker, &connect("drips"));
+    let (mut slow, _) = Peer::join(&broker, &connect("slow"));
+    let payload = vec![b'x'; 20_000];
+    let mut packet = Vec::new();
+    crate::codec::encode(
+        Version::V311,
+        &Packet::Publish(publication("t", &payload, 1)),
+        &mut packet,
+    )
+    .unwrap();
+    let start = Instant::now();
+    for (number, piece) in packet.chunks(2_000).enumerate() {
+        slow.send_raw(piece);
+        std::thread::sleep(Duration::from_millis(300));
+        drips.try_send_raw(&packet[number..=number]);
+    }
+    // It is closed already, not for want of a byte since the last.
+    let last = Instant::now();
+    drips.closed();
+    assert!(last.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() > Duration::from_millis(2_500));
+    assert_eq!(slow.frame().unwrap()[0], 0x40);
+    broker.stop();
+}
+
+#[test]
 fn client_ids_of_all_lengths_and_letters_are_taken() {
     let broker = broker();
     let letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
