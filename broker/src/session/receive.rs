@@ -33,9 +33,13 @@ impl Session {
             Packet::Pingreq => self.control(&Packet::Pingresp),
             Packet::Subscribe(subscribe) => {
                 check_subscribe(&subscribe)?;
+                self.check_reasons_fit(subscribe.filters.len())?;
                 return Ok(Request::Subscribe(subscribe));
             }
-            Packet::Unsubscribe(unsubscribe) => return Ok(Request::Unsubscribe(unsubscribe)),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.check_reasons_fit(unsubscribe.filters.len())?;
+                return Ok(Request::Unsubscribe(unsubscribe));
+            }
             Packet::Disconnect(disconnect) => {
                 let with_will = self.disconnect(&disconnect)?;
                 return Ok(Request::Disconnect { with_will });
@@ -101,6 +105,20 @@ impl Session {
             ));
         }
         Ok(topic)
+    }
+
+    /// SUBACK and UNSUBACK have a reason code for each filter. One that is larger than the client takes can't be sent
+    /// [MQTT-3.1.2-24], and the client would wait for it for ever.
+    fn check_reasons_fit(&self, filters: usize) -> Result<(), Violation> {
+        let body = 3 + filters; // packet id, no properties
+        let length_bytes = 1 + body.checked_ilog2().unwrap_or(0) as usize / 7;
+        match 1 + length_bytes + body > self.client_max_packet as usize {
+            true => Err(Violation::new(
+                Reason::PacketTooLarge,
+                "more filters at once than there are reason codes in a packet that the client takes (section 3.1.2.11.4)",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// An acknowledgement of the wrong kind breaks the flow of its QoS (sections 4.3.2 and 4.3.3); one for an id that waits

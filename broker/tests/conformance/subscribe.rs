@@ -1,9 +1,12 @@
 //! Sections 3.8 to 3.11: SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK.
 
-use forebay_broker::codec::{PropertiesBuf, Publish, Reason, Subscription, Version};
+use forebay_broker::codec::{
+    Connect, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, Reason, Subscribe, Subscription,
+    Unsubscribe, Version,
+};
 
 use crate::broker;
-use crate::peer::{ALL, Peer, filter, publication};
+use crate::peer::{ALL, Peer, filter, hello, properties, publication};
 
 fn codes(reasons: &[Reason]) -> Vec<u8> {
     reasons.iter().map(|reason| *reason as u8).collect()
@@ -242,6 +245,40 @@ fn a_member_of_a_group_is_sent_at_the_qos_granted_to_it() {
             }
             member.leave();
         }
+    }
+    broker.stop();
+}
+
+#[test]
+fn who_asks_for_an_answer_that_it_does_not_take_is_told_so() {
+    let broker = broker();
+    let most = properties(&[Property::MaximumPacketSize(20)]);
+    let connect = Connect {
+        properties: most.as_properties(),
+        ..hello(Version::V5, "small")
+    };
+    let filters: Vec<String> = (0..16).map(|number| format!("f/{number}")).collect();
+    let names: Vec<&str> = filters.iter().map(String::as_str).collect();
+    // Of 20 bytes 5 are no reason code.
+    for count in [15, 16] {
+        let (mut peer, _) = Peer::join(&broker, &connect);
+        let asked: Vec<_> = names[..count].iter().map(|name| filter(name, 0)).collect();
+        if count == 15 {
+            assert_eq!(peer.subscribe(&asked, &properties(&[])).len(), 15);
+            assert_eq!(peer.unsubscribe(&names[..15]).len(), 15);
+            peer.send(&Packet::Unsubscribe(Unsubscribe {
+                packet_id: PacketId::new(9).unwrap(),
+                filters: names.clone(),
+                properties: Properties::EMPTY,
+            }));
+        } else {
+            peer.send(&Packet::Subscribe(Subscribe {
+                packet_id: PacketId::new(9).unwrap(),
+                filters: asked,
+                properties: Properties::EMPTY,
+            }));
+        }
+        peer.turned_out(Reason::PacketTooLarge);
     }
     broker.stop();
 }
