@@ -363,10 +363,10 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a packet by its first byte.
-    pub fn packet(&self, first_byte: u8) {
+    /// Counts packets by their first byte.
+    pub fn packets(&self, first_byte: u8, count: u64) {
         if let Some(counter) = self.packets.get(usize::from(first_byte >> 4)) {
-            counter.increment(1);
+            counter.increment(count);
         }
     }
 

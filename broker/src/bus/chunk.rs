@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::record::{Record, RecordError};
+use crate::codec::Publish;
+use crate::record::{Accepted, Record, RecordError, Stem};
 
 /// Bytes of a chunk before its records.
 pub const HEAD_BYTES: usize = 24;
@@ -178,19 +179,46 @@ impl ChunkBuilder {
     /// Adds a record and returns its index in the chunk. A record that is larger than a whole chunk is taken when the
     /// chunk is empty.
     pub fn push(&mut self, record: &Record<'_>) -> Result<u32, ChunkFull> {
-        let len = record.encoded_len();
+        self.make_room(record.encoded_len())?;
+        record.write(&mut self.bytes);
+        Ok(self.pushed(record.concerns_store(), record.hurries()))
+    }
+
+    /// The same for the record that a client's publish becomes: the way of every message.
+    #[inline]
+    pub(crate) fn push_publish(
+        &mut self,
+        stem: &Stem,
+        publish: &Publish<'_>,
+        accepted: Accepted,
+    ) -> Result<u32, ChunkFull> {
+        self.make_room(stem.record_bytes(publish))?;
+        stem.write(publish, accepted, &mut self.bytes);
+        Ok(self.pushed(stem.concerns_store(publish, accepted), stem.hurries(publish)))
+    }
+
+    /// Before a record of at most `len` bytes is written.
+    #[inline]
+    fn make_room(&mut self, len: usize) -> Result<(), ChunkFull> {
         if self.count > 0 && self.end + len > self.max_bytes {
             return Err(ChunkFull);
         }
         if self.bytes.capacity() == 0 {
             self.bytes.reserve_exact(self.max_bytes.max(HEAD_BYTES + len));
         }
-        self.bytes.resize(self.end, 0);
-        record.write(&mut self.bytes);
-        if record.concerns_store() {
+        if self.bytes.len() != self.end {
+            self.bytes.resize(self.end, 0);
+        }
+        Ok(())
+    }
+
+    /// A record was written whole.
+    #[inline]
+    fn pushed(&mut self, concerns_store: bool, hurries: bool) -> u32 {
+        if concerns_store {
             self.flags |= CONCERNS_STORE;
         }
-        if record.hurries() {
+        if hurries {
             self.flags |= HURRIES;
         }
         let index = self.count;
@@ -199,7 +227,7 @@ impl ChunkBuilder {
         if index == 0 {
             self.opened = Some(Instant::now());
         }
-        Ok(index)
+        index
     }
 
     /// When the first of its records came.

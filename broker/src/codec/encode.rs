@@ -1,7 +1,7 @@
 //! Packets to bytes (MQTT 5.0 section 3). What 3.x has no place for, properties and most reasons, is left out there.
 
 use super::packet::{
-    Ack, Connack, Connect, Packet, Publish, QoS, Suback, Subscribe, Unsubscribe, Version, Will,
+    Ack, Connack, Connect, Packet, PacketId, Publish, QoS, Suback, Subscribe, Unsubscribe, Version, Will,
 };
 use super::property::Properties;
 use super::reason::{EncodeError, Reason};
@@ -170,6 +170,17 @@ fn write_publish(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>) -> 
     put_properties(version, publish.properties, out)?;
     out.extend_from_slice(publish.payload);
     Ok(())
+}
+
+/// Bytes of a PUBACK that says nothing but that its publish was accepted.
+pub(crate) const PUBACK_BYTES: usize = 4;
+
+/// Appends such a PUBACK: in all versions the same (section 3.4.2.1).
+#[inline]
+pub(crate) fn put_puback(packet_id: PacketId, out: &mut Vec<u8>) {
+    let [high, low] = packet_id.get().to_be_bytes();
+    let puback: [u8; PUBACK_BYTES] = [0x40, 2, high, low];
+    out.extend_from_slice(&puback);
 }
 
 fn write_ack(version: Version, first: u8, ack: &Ack<'_>, out: &mut Vec<u8>) -> Written {

@@ -368,11 +368,13 @@ impl<'a> Properties<'a> {
     }
 
     /// The bytes as they stand on the wire, without their length.
+    #[inline]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.raw
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
@@ -389,7 +391,15 @@ impl<'a> Properties<'a> {
         std::iter::from_fn(move || split(&mut cursor).ok().map(|(id, _, value)| (id, value)))
     }
 
+    #[inline]
     fn find(&self, wanted: u8) -> Option<&'a [u8]> {
+        match self.raw {
+            [] => None, // as with most publishes
+            _ => self.find_in_some(wanted),
+        }
+    }
+
+    fn find_in_some(&self, wanted: u8) -> Option<&'a [u8]> {
         self.split().find(|(id, _)| *id == wanted).map(|(_, value)| value)
     }
 
@@ -397,6 +407,7 @@ impl<'a> Properties<'a> {
         self.find(wanted).map(number)
     }
 
+    #[inline]
     fn find_u16(&self, wanted: u8) -> Option<u16> {
         self.find(wanted).map(|value| number(value) as u16)
     }
@@ -414,7 +425,7 @@ impl<'a> Properties<'a> {
 macro_rules! getters {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $find:ident($id:literal);)*) => {
         impl<'a> Properties<'a> {
-            $($(#[$doc])* pub fn $name(&self) -> Option<$type> {
+            $($(#[$doc])* #[inline] pub fn $name(&self) -> Option<$type> {
                 self.$find($id)
             })*
         }

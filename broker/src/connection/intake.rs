@@ -7,10 +7,10 @@ use std::task::Context;
 use super::End;
 use super::exchange::{Again, Asked};
 use super::pace::Pace;
-use crate::codec::{DecodeError, Packet, Reason, Version, decode, frame_len};
+use crate::codec::{DecodeError, Packet, Reason, Version, decode, decode_publish, frame_len};
 use crate::config::Limits;
 use crate::session::Violation;
-use crate::worker::{SessionRef, Taken, Worker};
+use crate::worker::{SessionRef, State, Taken, Worker};
 
 /// Bytes of parked packets at which reading stops.
 const PARKED_BYTES: usize = 64 * 1024;
@@ -212,7 +212,7 @@ impl Intake {
             while let Some(bytes) = parked.bytes.get(parked.done..).filter(|bytes| !bytes.is_empty()) {
                 let len = self.frame_len(bytes)?.unwrap_or(bytes.len());
                 let frame = bytes.get(..len).unwrap_or(bytes);
-                if self.frame(worker, at, version, frame)? == Taken::Held {
+                if worker.with(|state| self.frame(state, at, version, frame))? == Taken::Held {
                     self.rare.get_or_insert_default().parked = Some(parked);
                     return Ok(());
                 }
@@ -234,6 +234,23 @@ impl Intake {
         version: Version,
         bytes: &[u8],
     ) -> Result<usize, End> {
+        worker.with(|state| {
+            let mut publishes = 0;
+            let used = self.frames_of(state, at, version, bytes, &mut publishes);
+            state.count_publishes(publishes);
+            used
+        })
+    }
+
+    /// `publishes`: how many of them were PUBLISH.
+    fn frames_of(
+        &mut self,
+        state: &mut State,
+        at: SessionRef,
+        version: Version,
+        bytes: &[u8],
+        publishes: &mut u32,
+    ) -> Result<usize, End> {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
             if self.is_full() {
@@ -244,13 +261,17 @@ impl Intake {
                 break;
             };
             let Some(frame) = rest.get(..len) else { break };
-            if !self.is_in_time(worker, frame) {
+            if !self.is_in_time(state, frame) {
                 self.unread = true;
                 break;
             }
-            worker.with(|state| state.count_packet(frame.first().copied().unwrap_or(0)));
-            let must_wait = !self.is_clear() && matches!(kind(frame), PUBLISH | DISCONNECT);
-            if must_wait || self.frame(worker, at, version, frame)? == Taken::Held {
+            let kind = kind(frame);
+            match kind {
+                PUBLISH => *publishes += 1,
+                _ => state.count_packet(frame.first().copied().unwrap_or(0)),
+            }
+            let must_wait = matches!(kind, PUBLISH | DISCONNECT) && !self.is_clear();
+            if must_wait || self.frame(state, at, version, frame)? == Taken::Held {
                 self.park(frame);
             }
             used += len;
@@ -259,18 +280,33 @@ impl Intake {
     }
 
     /// Whether this client may send this packet now.
-    fn is_in_time(&mut self, worker: &Worker, frame: &[u8]) -> bool {
+    #[inline]
+    fn is_in_time(&mut self, state: &State, frame: &[u8]) -> bool {
         let Some(rare) = &mut self.rare else { return true };
         let Some(pace) = &mut rare.pace else { return true };
-        let now_ms = worker.with(|state| state.now_ms());
-        let taken = pace.take(kind(frame) == PUBLISH, frame.len(), now_ms);
+        let taken = pace.take(kind(frame) == PUBLISH, frame.len(), state.now_ms());
         rare.resume_ms = taken.err().and_then(NonZeroU64::new);
         rare.resume_ms.is_none()
     }
 
+    #[inline]
     fn frame(
         &mut self,
-        worker: &Worker,
+        state: &mut State,
+        at: SessionRef,
+        version: Version,
+        frame: &[u8],
+    ) -> Result<Taken, End> {
+        if kind(frame) == PUBLISH {
+            let publish = decode_publish(version, frame).map_err(refused)?;
+            return state.publish(at, &publish).map_err(violated);
+        }
+        self.other_frame(state, at, version, frame)
+    }
+
+    fn other_frame(
+        &mut self,
+        state: &mut State,
         at: SessionRef,
         version: Version,
         frame: &[u8],
@@ -293,11 +329,8 @@ impl Intake {
                 }
                 Ok(Taken::Yes)
             }
-            (Packet::Publish(publish), _) => {
-                worker.with(|state| state.publish(at, publish)).map_err(violated)
-            }
-            (packet, _) => worker
-                .with(|state| state.control_packet(at, packet))
+            (packet, _) => state
+                .control_packet(at, packet)
                 .map_err(violated)?
                 .map_or(Ok(Taken::Yes), |with_will| Err(End::Disconnected { with_will })),
         }

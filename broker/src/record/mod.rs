@@ -8,11 +8,13 @@
 mod publish;
 mod read;
 mod session;
+mod stem;
 #[cfg(test)]
 mod tests;
 
 pub use publish::{HEAD_BYTES, MATCHED_BYTES, PublishRecord};
 pub use session::{Change, Open, SessionRecord, WillRecord};
+pub(crate) use stem::{Accepted, Stem};
 
 /// One record. Strings and payloads are borrowed: from the connection's buffer when it is written, from the chunk when
 /// it is read.

@@ -67,6 +67,34 @@ pub struct PublishRecord<'a> {
     pub payload: &'a [u8],
 }
 
+/// The byte of a record's head that says what it is and what it has: user name, properties, matches.
+#[inline]
+pub(super) fn bits(qos: QoS, retain: bool, level: Level, has: [bool; 3]) -> u8 {
+    let [username, properties, matched] = has;
+    let flags = [
+        (retain, RETAIN),
+        (username, HAS_USERNAME),
+        (properties, HAS_PROPERTIES),
+        (matched, MATCHED),
+    ];
+    flags
+        .into_iter()
+        .filter(|(is_set, _)| *is_set)
+        .fold(qos as u8 | ((level as u8) << 3), |bits, (_, flag)| bits | flag)
+}
+
+/// Whether the store has something to do with such a publish: kept sessions get it, it is retained, or its packet id is taken.
+#[inline]
+pub(super) fn is_of_store(qos: QoS, retain: bool, matched: Option<u64>) -> bool {
+    matched.is_some() || retain || qos == QoS::ExactlyOnce
+}
+
+/// Whether the publisher of such a publish waits for Kafka's acknowledgement.
+#[inline]
+pub(super) fn is_hurried(qos: QoS, level: Level) -> bool {
+    level == Level::Kafka && qos != QoS::AtMostOnce
+}
+
 impl<'a> PublishRecord<'a> {
     /// Bytes that [`Record::write`] appends.
     pub fn encoded_len(&self) -> usize {
@@ -82,30 +110,27 @@ impl<'a> PublishRecord<'a> {
 
     /// Whether the store has something to do with it: kept sessions get it, it is retained, or its packet id is taken.
     pub fn concerns_store(&self) -> bool {
-        self.matched.is_some() || self.retain || self.qos == QoS::ExactlyOnce
+        is_of_store(self.qos, self.retain, self.matched)
     }
 
     /// Whether its publisher waits for Kafka's acknowledgement.
     pub fn hurries(&self) -> bool {
-        self.level == Level::Kafka && self.qos != QoS::AtMostOnce
+        is_hurried(self.qos, self.level)
     }
 
     /// Appends the record to `out`. Names are at most 65,535 bytes, as MQTT has them.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());
-        let mut flags = self.qos as u8 | ((self.level as u8) << 3);
-        if self.retain {
-            flags |= RETAIN;
-        }
-        if self.username.is_some() {
-            flags |= HAS_USERNAME;
-        }
-        if self.properties.is_some() {
-            flags |= HAS_PROPERTIES;
-        }
-        if self.matched.is_some() {
-            flags |= MATCHED;
-        }
+        let flags = bits(
+            self.qos,
+            self.retain,
+            self.level,
+            [
+                self.username.is_some(),
+                self.properties.is_some(),
+                self.matched.is_some(),
+            ],
+        );
         let mut head = [0u8; HEAD_BYTES];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {

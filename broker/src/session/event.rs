@@ -92,6 +92,14 @@ impl From<&Limits> for SessionLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub(super) u32);
 
+impl Ticket {
+    /// The one that its session gives out `count` tickets later.
+    #[inline]
+    pub(crate) fn after(self, count: u32) -> Self {
+        Self(self.0.wrapping_add(count))
+    }
+}
+
 impl From<u32> for Ticket {
     fn from(number: u32) -> Self {
         Self(number)
@@ -128,6 +136,15 @@ pub enum Detach {
     Lost,
     /// The client id connected again [MQTT-3.1.4-3].
     TakenOver,
+}
+
+/// What a PUBLISH asks of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Nothing: it came before, and is answered when its time comes.
+    Known,
+    /// Accept it, then [`settle`](super::Session::settle) its ticket; QoS 0 has none.
+    New(Option<Ticket>),
 }
 
 /// What a packet asks of the broker, beyond what the session has done itself.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::event::{Ticket, Violation};
 use crate::classify::Level;
-use crate::codec::{PacketId, QoS, Reason};
+use crate::codec::{PacketId, QoS, Reason, put_puback};
 use crate::store::TakenId;
 
 /// One publish that is not acknowledged yet.
@@ -217,6 +217,25 @@ impl Inbound {
         }
     }
 
+    /// The publishes of the `count` tickets from `first` on are accepted. Most often they stand one behind the other.
+    pub fn settle_run(&mut self, first: Ticket, count: u32) {
+        let start = match self.pending.front() {
+            Some(entry) if entry.ticket == first => 0,
+            _ => self.find(first).unwrap_or(self.pending.len()),
+        };
+        let mut settled = 0;
+        for entry in self.pending.range_mut(start..).take(count as usize) {
+            if entry.ticket != first.after(settled) {
+                break;
+            }
+            entry.result = Some(Reason::Success);
+            settled += 1;
+        }
+        for left in settled..count {
+            self.settle(first.after(left), Ok(()));
+        }
+    }
+
     /// Tickets rise along `pending`, but for a client that sends again in another order than before.
     fn find(&self, ticket: Ticket) -> Option<usize> {
         let age = |ticket: Ticket| ticket.0.wrapping_sub(self.next_ticket);
@@ -314,6 +333,21 @@ impl Inbound {
             qos: entry.qos,
             reason,
         })
+    }
+
+    /// Appends the acknowledgements in order of QoS 1 publishes that were accepted, up to the first other one.
+    pub fn put_pubacks(&mut self, out: &mut Vec<u8>) {
+        let is_plain =
+            |entry: &&Pending| entry.qos == QoS::AtLeastOnce && entry.result == Some(Reason::Success);
+        let mut count = 0;
+        for entry in self.pending.iter().take_while(is_plain) {
+            put_puback(entry.packet_id, out);
+            count += 1;
+        }
+        self.pending.drain(..count);
+        self.under_way = self
+            .under_way
+            .saturating_sub(u16::try_from(count).unwrap_or(u16::MAX));
     }
 
     /// Whether an acknowledgement can be sent now.

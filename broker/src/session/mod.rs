@@ -26,7 +26,9 @@ mod transmit;
 use std::sync::Arc;
 
 pub use connect::asked_expiry_s;
-pub use event::{Attach, Delivered, Detach, Drops, Request, SessionLimits, Ticket, TimeoutKind, Violation};
+pub use event::{
+    Attach, Delivered, Detach, Drops, Published, Request, SessionLimits, Ticket, TimeoutKind, Violation,
+};
 pub use explain::{of_connect, of_end, put_disconnect, put_refusal};
 pub(crate) use message::OVERHEAD_BYTES as MESSAGE_OVERHEAD_BYTES;
 pub use message::{Message, WillMessage};
@@ -206,6 +208,11 @@ impl Session {
     /// The publish of `ticket` is decided: acknowledged, or refused for the reason in `Err`, which leaves its id free.
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Reason>) {
         self.inbound.settle(ticket, result);
+    }
+
+    /// The publishes of the `count` tickets from `first` on are accepted.
+    pub fn settle_run(&mut self, first: Ticket, count: u32) {
+        self.inbound.settle_run(first, count);
     }
 
     /// Whether its client can be told that a publish was refused. A 3.x client has no way to hear it and gets its

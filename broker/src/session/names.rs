@@ -138,6 +138,14 @@ impl Session {
         mounted(self.mount(), filter)
     }
 
+    /// Whether [`resolve`](Session::resolve) may find another topic or other properties than the PUBLISH has.
+    #[inline]
+    pub fn renames(&self, publish: &Publish<'_>) -> bool {
+        publish.topic.is_empty()
+            || publish.properties.topic_alias().is_some()
+            || self.aside.is_some() && self.mount().is_some()
+    }
+
     /// What the client's PUBLISH says with its whole topic, behind the mount point, and without topic alias. Changes
     /// nothing, so that a publish for which there is no room can come again.
     pub fn resolve<'a>(&self, publish: Publish<'a>, whole: &'a mut Whole) -> Result<Publish<'a>, Violation> {

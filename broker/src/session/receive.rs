@@ -1,7 +1,7 @@
 //! What each packet from the client does.
 
 use super::Session;
-use super::event::{Request, Violation};
+use super::event::{Published, Request, Violation};
 use super::inbound::Arrival;
 use super::inflight::{Awaited, Received};
 use super::later::Answer;
@@ -16,7 +16,12 @@ impl Session {
         self.phase.check_receive()?;
         self.timers.touch(now_ms);
         match packet {
-            Packet::Publish(publish) => return self.publish(publish),
+            Packet::Publish(publish) => {
+                return Ok(match self.publish(&publish)? {
+                    Published::Known => Request::None,
+                    Published::New(ticket) => Request::Publish { ticket, publish },
+                });
+            }
             Packet::Puback(ack) => {
                 self.check_answer(ack.packet_id, &[Awaited::Puback])?;
                 self.acknowledged(&ack);
@@ -57,13 +62,21 @@ impl Session {
         Ok(Request::None)
     }
 
-    fn publish<'a>(&mut self, publish: Publish<'a>) -> Result<Request<'a>, Violation> {
-        let topic = self.check_publish(&publish)?;
+    /// The same as [`handle_packet`](Session::handle_packet) for a PUBLISH, the way of every message.
+    #[inline]
+    pub fn handle_publish(&mut self, now_ms: u64, publish: &Publish<'_>) -> Result<Published, Violation> {
+        self.phase.check_receive()?;
+        self.timers.touch(now_ms);
+        self.publish(publish)
+    }
+
+    fn publish(&mut self, publish: &Publish<'_>) -> Result<Published, Violation> {
+        let topic = self.check_publish(publish)?;
         let fingerprint = match publish.qos {
             QoS::AtMostOnce => 0,
             _ => fingerprint(topic, publish.payload),
         };
-        self.learn_alias(&publish);
+        self.learn_alias(publish);
         let ticket = match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) => None,
             (_, None) => return Err(Violation::protocol("PUBLISH without a packet id [MQTT-2.2.1-2]")),
@@ -77,17 +90,17 @@ impl Session {
                 }
                 match self.inbound.arrive(packet_id, qos, publish.dup, fingerprint) {
                     Arrival::New(ticket) => Some(ticket),
-                    Arrival::Known => return Ok(Request::None),
+                    Arrival::Known => return Ok(Published::Known),
                 }
             }
         };
-        Ok(Request::Publish { ticket, publish })
+        Ok(Published::New(ticket))
     }
 
     /// The whole topic of a PUBLISH that may be handled.
     fn check_publish<'a>(&'a self, publish: &Publish<'a>) -> Result<&'a str, Violation> {
         let topic = self.topic_of(publish)?;
-        if publish.properties.subscription_ids().next().is_some() {
+        if !publish.properties.is_empty() && publish.properties.subscription_ids().next().is_some() {
             return Err(Violation::protocol(
                 "a subscription identifier from a client [MQTT-3.3.4-6]",
             ));

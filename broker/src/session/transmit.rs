@@ -9,7 +9,7 @@ use super::names::{Alias, Names};
 use super::outbound::Queued;
 use super::state::Phase;
 use crate::codec::{
-    Ack, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
+    Ack, PUBACK_BYTES, Packet, PacketId, Properties, PropertiesBuf, Property, Publish, QoS, Reason, Version,
 };
 use crate::store::StoreEvent;
 
@@ -169,7 +169,13 @@ impl Session {
     }
 
     fn put_acks(&mut self, out: &mut Vec<u8>) {
-        while let Some(due) = self.inbound.next_due() {
+        loop {
+            if self.client_max_packet >= PUBACK_BYTES as u32 {
+                self.inbound.put_pubacks(out);
+            }
+            let Some(due) = self.inbound.next_due() else {
+                return;
+            };
             let packet = |properties| {
                 let ack = Ack {
                     packet_id: due.packet_id,

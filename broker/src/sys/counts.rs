@@ -86,6 +86,9 @@ impl Counts {
     }
 }
 
+/// The first byte of a PUBACK.
+const PUBACK: u8 = 0x40;
+
 /// What stands in bytes that go to a client.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -99,6 +102,11 @@ impl Sent {
     /// Walks the whole packets in `bytes`.
     pub fn in_bytes(version: Version, mut bytes: &[u8]) -> Self {
         let mut sent = Self::default();
+        // As a rule most of it.
+        while let [PUBACK, 2, _, _, rest @ ..] = bytes {
+            sent.packets += 1;
+            bytes = rest;
+        }
         while let Ok(Some(len)) = frame_len(bytes, usize::MAX) {
             let Some((frame, rest)) = bytes.split_at_checked(len) else {
                 break;

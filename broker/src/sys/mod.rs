@@ -23,7 +23,11 @@ const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
 
 /// Whether clients may not publish on this topic: what the broker says itself, and what begins a shared subscription,
 /// which is no topic.
+#[inline]
 pub(crate) fn is_reserved(topic: &str) -> bool {
+    if !topic.starts_with('$') {
+        return false;
+    }
     let first = topic.split('/').next();
     first == Some("$share") || (first == Some("$SYS") && !matches(BRIDGE_STATE, topic))
 }

@@ -18,15 +18,38 @@ pub(crate) enum Debt {
     Refusal(Ticket, Reason),
 }
 
-/// One answer that is owed until its record is decided.
+/// An answer that is owed until its record is decided, or a run of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owed {
     pub slot: u32,
     pub generation: u32,
     pub debt: Debt,
-    /// Index of the record in its chunk.
+    /// Index of the record in its chunk; of a run, of the first.
     pub index: u32,
     pub level: Level,
+    /// How many publishes of a session, whose tickets follow each other, it stands for. Those that wait for Kafka, which
+    /// are decided one by one, stand alone.
+    pub count: u32,
+}
+
+impl Owed {
+    /// Whether `next`, which came after it, goes with it.
+    fn takes(&self, next: &Self) -> bool {
+        let (Debt::Publish(first), Debt::Publish(ticket)) = (self.debt, next.debt) else {
+            return false;
+        };
+        (self.slot, self.generation, self.level) == (next.slot, next.generation, next.level)
+            && self.level != Level::Kafka
+            && first.after(self.count) == ticket
+    }
+}
+
+/// Adds what is owed for the last record of the open chunk: to the run that it goes on with, if it does.
+pub(super) fn owe(all: &mut Vec<Owed>, owed: Owed) {
+    match all.last_mut() {
+        Some(last) if last.takes(&owed) => last.count += owed.count,
+        _ => all.push(owed),
+    }
 }
 
 /// A chunk with entries that wait for Kafka.
@@ -55,6 +78,8 @@ pub(crate) struct Acks {
     owed: usize,
     chunks: VecDeque<Unsynced>,
     unsynced: VecDeque<Owed>,
+    /// Answers in `unsynced`.
+    owed_unsynced: usize,
 }
 
 impl Acks {
@@ -66,7 +91,10 @@ impl Acks {
         for owed in owed.drain(..) {
             match owed.level {
                 Level::Received => settled.push(owed),
-                Level::Spooled => self.unsynced.push_back(owed),
+                Level::Spooled => {
+                    self.owed_unsynced += owed.count as usize;
+                    self.unsynced.push_back(owed);
+                }
                 Level::Kafka => waiting.push((owed, false)),
             }
         }
@@ -93,7 +121,11 @@ impl Acks {
     /// the time at which it was opened. `None` when there is no further one.
     pub fn durable(&mut self, appended: u64, settled: &mut Vec<Owed>) -> Option<u64> {
         let chunk = self.chunks.pop_front_if(|chunk| chunk.number < appended)?;
-        settled.extend(self.unsynced.drain(..chunk.count.min(self.unsynced.len())));
+        let durable = self.unsynced.drain(..chunk.count.min(self.unsynced.len()));
+        for owed in durable {
+            self.owed_unsynced -= owed.count as usize;
+            settled.push(owed);
+        }
         Some(chunk.opened_ms)
     }
 
@@ -121,7 +153,7 @@ impl Acks {
 
     /// Answers that wait, for the log or for Kafka.
     pub fn owed(&self) -> usize {
-        self.owed + self.unsynced.len()
+        self.owed + self.owed_unsynced
     }
 
     /// Acknowledgements that wait for Kafka.
@@ -143,7 +175,45 @@ mod tests {
             debt: Debt::Publish(Ticket::from(index)),
             index,
             level,
+            count: 1,
         }
+    }
+
+    #[test]
+    fn publishes_of_one_session_are_owed_together() {
+        let of = |slot, ticket, index, level| Owed {
+            slot,
+            debt: Debt::Publish(Ticket::from(ticket)),
+            ..owed(index, level)
+        };
+        let mut all = Vec::new();
+        for (index, (slot, ticket, level)) in [
+            (1, u32::MAX, Level::Spooled),
+            (1, 0, Level::Spooled),
+            (1, 2, Level::Spooled),
+            (2, 3, Level::Spooled),
+            (2, 4, Level::Received),
+            (2, 5, Level::Kafka),
+            (2, 6, Level::Kafka),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            owe(&mut all, of(slot, ticket, index as u32, level));
+        }
+        let mut answer = of(2, 7, 7, Level::Spooled);
+        answer.debt = Debt::Answer(Ticket::from(7));
+        owe(&mut all, answer);
+        owe(&mut all, of(2, 8, 8, Level::Spooled));
+        let counts: Vec<u32> = all.iter().map(|owed| owed.count).collect();
+        assert_eq!(counts, [2, 1, 1, 1, 1, 1, 1, 1]);
+
+        let (mut acks, mut settled) = (Acks::default(), Vec::new());
+        acks.sent(0, 0, &mut all, &mut settled);
+        assert_eq!((acks.owed(), acks.owed_by_kafka()), (8, 2));
+        settled.clear();
+        assert!(acks.durable(1, &mut settled).is_some());
+        assert_eq!((acks.owed(), settled.len()), (2, 5));
     }
 
     #[test]

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
-use super::acks::{Debt, Owed};
-use super::publish::{From, record_bytes};
+use super::acks::{Debt, Owed, owe};
 use super::state::{SessionRef, State};
 use crate::classify::{Level, Publisher};
-use crate::record::{Change, Record, SessionRecord};
+use crate::record::{Change, Record, SessionRecord, Stem};
 use crate::session::WillMessage;
 use crate::sys::is_reserved;
 
@@ -165,19 +164,21 @@ impl State {
         }
         let Ok(index) = self.open.push(record) else { return };
         if let Some((at, debt)) = answer {
-            self.owed.push(Owed {
+            let owed = Owed {
                 slot: at.slot,
                 generation: at.generation,
                 debt,
                 index,
                 level: Level::Spooled,
-            });
+                count: 1,
+            };
+            owe(&mut self.owed, owed);
         }
     }
 
     /// Whether something of session `at`'s client waits, after another attempt to write it.
     pub(super) fn waits_behind_backlog(&mut self, at: SessionRef) -> bool {
-        if !self.backlog_holds(at) {
+        if self.backlog.len() == 0 || !self.backlog_holds(at) {
             return false;
         }
         self.write_backlog();
@@ -222,15 +223,11 @@ impl State {
         let publish = will.as_publish();
         let publisher = Publisher { client_id, username };
         let class = self.shared.classify.classify(publisher, publish.topic);
-        if !self.make_room(record_bytes(client_id, username, &class, &publish)) {
+        let stem = Stem::new(client_id, username, publish.topic, class);
+        if !self.make_room(stem.record_bytes(&publish)) {
             return false;
         }
-        let from = From {
-            client_id,
-            username,
-            subscriber: None,
-        };
-        self.accept(&from, &class, &publish);
+        self.accept(None, &stem, &publish);
         true
     }
 }

@@ -3,8 +3,8 @@
 
 use super::publish::Taken;
 use super::state::{SessionRef, State};
-use crate::codec::{Packet, Publish, QoS, Reason, Version};
-use crate::session::{Request, Violation};
+use crate::codec::{Publish, QoS, Reason, Version};
+use crate::session::{Published, Violation};
 
 /// What a connection has added since more than half of the log came to be in use.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl State {
     pub(super) fn no_room(
         &mut self,
         at: SessionRef,
-        publish: Publish<'_>,
+        publish: &Publish<'_>,
         over_share: bool,
     ) -> Result<Taken, Violation> {
         let config = self.shared.config.full;
@@ -54,7 +54,7 @@ impl State {
                 QoS::AtMostOnce if config.drop_qos0 => {
                     let now_ms = self.now_ms;
                     if let Some(slot) = self.slot(at) {
-                        slot.session.handle_packet(now_ms, Packet::Publish(publish))?; // it may number a topic
+                        slot.session.handle_publish(now_ms, publish)?; // it may number a topic
                     }
                     self.metrics.publishes_dropped.increment(1);
                     self.counts.publishes_dropped.add(1);
@@ -77,7 +77,7 @@ impl State {
 
     /// What this client may not publish. A 5.0 client is told (0x87); of others it is taken and dropped, since they can't be
     /// told but by the end of their connection.
-    pub(super) fn deny(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+    pub(super) fn deny(&mut self, at: SessionRef, publish: &Publish<'_>) -> Result<Taken, Violation> {
         self.metrics.publishes_denied.increment(1);
         tracing::debug!(topic = publish.topic, "a publish is denied");
         self.refuse(at, publish, Reason::NotAuthorized)?;
@@ -86,17 +86,14 @@ impl State {
 
     /// Answers in the order of the client's publishes, a 5.0 client with `reason`. False when there is nothing to refuse:
     /// it is known already, or it is QoS 0.
-    fn refuse(&mut self, at: SessionRef, publish: Publish<'_>, reason: Reason) -> Result<bool, Violation> {
+    fn refuse(&mut self, at: SessionRef, publish: &Publish<'_>, reason: Reason) -> Result<bool, Violation> {
         let now_ms = self.now_ms;
         let Some(slot) = self.slot(at) else {
             return Ok(false);
         };
-        let request = slot.session.handle_packet(now_ms, Packet::Publish(publish))?;
+        let published = slot.session.handle_publish(now_ms, publish)?;
         slot.wake();
-        let Request::Publish {
-            ticket: Some(ticket), ..
-        } = request
-        else {
+        let Published::New(Some(ticket)) = published else {
             return Ok(false);
         };
         let result = match slot.session.version() {

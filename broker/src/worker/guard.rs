@@ -94,7 +94,7 @@ impl Slot {
         self.username = username;
         self.guard = principal.rules.map(|rules| Box::new(Guard::new(rules, wary)));
         self.is_known = true;
-        self.class = None;
+        self.stem = None;
     }
 
     /// Whether its client may publish on `topic`.
@@ -211,7 +211,7 @@ impl State {
     pub(super) fn deny_publish(
         &mut self,
         at: SessionRef,
-        publish: Publish<'_>,
+        publish: &Publish<'_>,
         topic: &str,
     ) -> Result<Taken, Violation> {
         self.tell_denied(at, "PUBLISH", topic);

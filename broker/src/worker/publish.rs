@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use super::acks::{Debt, Owed};
+use super::acks::{Debt, Owed, owe};
 use super::mailbox::{Delivery, Mail};
 use super::state::{SessionRef, State};
-use crate::classify::Class;
-use crate::codec::{Packet, Publish, QoS, Reason};
+use crate::codec::{Publish, QoS, Reason};
 use crate::hub::{Match, Share, SubscriberId};
-use crate::record::{Change, HEAD_BYTES, MATCHED_BYTES, Origin, PublishRecord, Record};
-use crate::session::{Delivered, Message, Request, Ticket, Violation, Whole};
+use crate::record::{Accepted, Change, Origin, Stem};
+use crate::session::{Delivered, Message, Published, Ticket, Violation, Whole};
 use crate::store::StoreEvent;
 use crate::sys::is_reserved;
 
@@ -23,28 +22,41 @@ pub(crate) enum Taken {
     Held,
 }
 
-/// Who publishes: a connected client, or the broker for one that is gone.
-pub(super) struct From<'a> {
-    pub client_id: &'a str,
-    pub username: Option<&'a str>,
-    pub subscriber: Option<SubscriberId>,
-}
-
 impl State {
     /// Takes a PUBLISH of session `at`, if there is room for it. The decision falls before anything is changed.
-    pub fn publish(&mut self, at: SessionRef, publish: Publish<'_>) -> Result<Taken, Violation> {
+    pub fn publish(&mut self, at: SessionRef, publish: &Publish<'_>) -> Result<Taken, Violation> {
+        let Some(slot) = self.slot(at) else {
+            return Ok(Taken::Yes);
+        };
+        if !slot.session.renames(publish) {
+            return self.publish_whole(at, publish, publish);
+        }
         let mut room = std::mem::take(&mut self.whole);
-        let taken = self.publish_whole(at, publish, &mut room);
+        let taken = self.publish_renamed(at, publish, &mut room);
         self.whole = room;
         taken
     }
 
     /// `room`: for the topic and properties that are not as they came.
+    fn publish_renamed(
+        &mut self,
+        at: SessionRef,
+        publish: &Publish<'_>,
+        room: &mut Whole,
+    ) -> Result<Taken, Violation> {
+        let Some(slot) = self.slot(at) else {
+            return Ok(Taken::Yes);
+        };
+        let whole = slot.session.resolve(publish.clone(), room)?;
+        self.publish_whole(at, publish, &whole)
+    }
+
+    /// `publish` as it came, `whole` as the broker knows it.
     fn publish_whole(
         &mut self,
         at: SessionRef,
-        publish: Publish<'_>,
-        room: &mut Whole,
+        publish: &Publish<'_>,
+        whole: &Publish<'_>,
     ) -> Result<Taken, Violation> {
         if self.waits_behind_backlog(at) {
             return self.no_room(at, publish, false);
@@ -54,58 +66,52 @@ impl State {
         let Some(slot) = slot.filter(|slot| slot.generation == at.generation) else {
             return Ok(Taken::Yes);
         };
-        let whole = slot.session.resolve(publish.clone(), room)?;
         if publish.qos != QoS::AtMostOnce && !slot.session.can_take_publish() {
             return Ok(Taken::Held); // settling wakes the connection
         }
         if is_reserved(whole.topic) || !slot.may_publish(whole.topic) {
             return self.deny_publish(at, publish, whole.topic);
         }
-        let class = slot.class(shared, whole.topic).clone();
-        if !shared.classify.is_open(&class) {
+        let stem = slot.stem(shared, whole.topic);
+        if !shared.classify.is_open(stem.class()) {
             if !std::mem::replace(&mut slot.in_line, true) {
                 self.gated.push(at);
             }
             return Ok(Taken::Held);
         }
-        let bytes = record_bytes(slot.session.client_id(), slot.username.as_deref(), &class, &whole);
+        let bytes = stem.record_bytes(whole);
         if !self.is_within_share(at, bytes) {
             return self.no_room(at, publish, true);
         }
         if !self.make_room(bytes) {
             return self.no_room(at, publish, false);
         }
-        let (now_ms, worker) = (self.now_ms, self.id);
+        let now_ms = self.now_ms;
         let Some(slot) = self.slot(at) else {
             return Ok(Taken::Yes);
         };
-        let request = slot.session.handle_packet(now_ms, Packet::Publish(publish))?;
-        let Request::Publish { ticket, .. } = request else {
+        let Published::New(ticket) = slot.session.handle_publish(now_ms, publish)? else {
             slot.wake();
             return Ok(Taken::Yes);
         };
-        let client_id = slot.session.client_id_shared();
-        let username = slot.username.clone();
-        let from = From {
-            client_id: &client_id,
-            username: username.as_deref(),
-            subscriber: Some(SubscriberId {
-                worker,
-                slot: at.slot,
-                generation: at.generation,
-            }),
+        let subscriber = SubscriberId {
+            worker: self.id,
+            slot: at.slot,
+            generation: at.generation,
         };
-        let index = self.accept(&from, &class, &whole);
+        let index = self.accept(Some(subscriber), &stem, whole);
         self.count_share(at, bytes);
         self.counts.publish_bytes_received.add(whole.payload.len() as u64);
         if let (Some(ticket), Some(index)) = (ticket, index) {
-            self.owed.push(Owed {
+            let owed = Owed {
                 slot: at.slot,
                 generation: at.generation,
                 debt: Debt::Publish(ticket),
                 index,
-                level: class.level,
-            });
+                level: stem.class().level,
+                count: 1,
+            };
+            owe(&mut self.owed, owed);
         }
         Ok(Taken::Yes)
     }
@@ -130,19 +136,27 @@ impl State {
     ///
     /// It is retained before its subscribers are looked for: a SUBSCRIBE on another worker, which enters first and then
     /// looks for what is retained, gets it in one of the two ways.
-    pub(super) fn accept(&mut self, from: &From<'_>, class: &Class, publish: &Publish<'_>) -> Option<u32> {
+    pub(super) fn accept(
+        &mut self,
+        from: Option<SubscriberId>,
+        stem: &Stem,
+        publish: &Publish<'_>,
+    ) -> Option<u32> {
         let retained = publish.retain.then(|| self.retain(from, publish));
+        self.matches.clear();
+        let generation = self.hub.matches(publish.topic, &mut self.matches);
+        if self.matches.is_empty() {
+            return self.append(stem, publish, None);
+        }
         let mut matches = std::mem::take(&mut self.matches);
-        matches.clear();
-        let generation = self.hub.matches(publish.topic, &mut matches);
-        if from.subscriber.is_some() {
-            matches.retain(|to| !to.no_local || Some(to.who) != from.subscriber);
+        if from.is_some() {
+            matches.retain(|to| !to.no_local || Some(to.who) != from);
         }
         let matched = matches
             .iter()
             .any(|to| is_kept(to, publish.qos))
             .then_some(generation);
-        let index = self.append(from, class, publish, matched);
+        let index = self.append(stem, publish, matched);
         if let Some(index) = index
             && !matches.is_empty()
         {
@@ -165,49 +179,26 @@ impl State {
         }
     }
 
-    fn append(
-        &mut self,
-        from: &From<'_>,
-        class: &Class,
-        publish: &Publish<'_>,
-        matched: Option<u64>,
-    ) -> Option<u32> {
+    fn append(&mut self, stem: &Stem, publish: &Publish<'_>, matched: Option<u64>) -> Option<u32> {
         if self.open.is_empty() {
             self.opened_ms = self.now_ms;
         }
-        let properties = publish.properties.as_bytes();
-        let record = Record::Publish(PublishRecord {
-            qos: publish.qos,
-            retain: publish.retain,
-            level: class.level,
-            packet_id: publish.packet_id.map_or(0, u16::from),
+        let accepted = Accepted {
             arrival_ms: self.wall_ms,
-            generation: class.generation,
-            routes: class.routes.clone(),
             matched,
-            client_id: from.client_id,
-            username: from.username,
-            topic: publish.topic,
-            properties: (!properties.is_empty()).then_some(properties),
-            payload: publish.payload,
-        });
+        };
         self.metrics.publish(publish.qos);
-        self.open.push(&record).ok()
+        self.open.push_publish(stem, publish, accepted).ok()
     }
 
     /// The publish is copied once, for all that get it: record `index` of the open chunk.
-    fn message(&self, from: &From<'_>, publish: &Publish<'_>, index: u32) -> Arc<Message> {
+    fn message(&self, from: Option<SubscriberId>, publish: &Publish<'_>, index: u32) -> Arc<Message> {
         let origin = self.origin(index);
-        Arc::new(Message::from_publish(
-            publish,
-            from.subscriber,
-            Some(origin),
-            self.now_ms,
-        ))
+        Arc::new(Message::from_publish(publish, from, Some(origin), self.now_ms))
     }
 
     /// Keeps for later subscribers what is about to be the next record of the open chunk.
-    fn retain(&self, from: &From<'_>, publish: &Publish<'_>) -> Arc<Message> {
+    fn retain(&self, from: Option<SubscriberId>, publish: &Publish<'_>) -> Arc<Message> {
         let message = self.message(from, publish, self.open.len());
         if self.shared.hub.retain(message.clone()).is_err() && self.shared.config.limits.retains() {
             tracing::warn!(
@@ -390,6 +381,10 @@ impl State {
             generation: owed.generation,
         };
         let Some(slot) = self.slot(at) else { return };
+        if let (Debt::Publish(first), Ok(())) = (owed.debt, result) {
+            slot.session.settle_run(first, owed.count);
+            return slot.wake();
+        }
         let (ticket, result) = match (owed.debt, result) {
             (Debt::Answer(ticket), _) => {
                 slot.session.answered(ticket);
@@ -431,21 +426,4 @@ fn is_kept(to: &Match, qos: QoS) -> bool {
         Some(share) => share.owed && qos > QoS::AtMostOnce,
         None => to.kept && to.qos.min(qos) > QoS::AtMostOnce,
     }
-}
-
-/// Bytes of the record that `publish` becomes, at most.
-pub(super) fn record_bytes(
-    client_id: &str,
-    username: Option<&str>,
-    class: &Class,
-    publish: &Publish<'_>,
-) -> usize {
-    HEAD_BYTES
-        + MATCHED_BYTES
-        + 2 * class.routes.len()
-        + client_id.len()
-        + username.map_or(0, str::len)
-        + publish.topic.len()
-        + publish.properties.as_bytes().len()
-        + publish.payload.len()
 }

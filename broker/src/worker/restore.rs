@@ -122,6 +122,7 @@ impl State {
                 debt: Debt::Publish(ticket),
                 index: 0,
                 level: Level::Kafka,
+                count: 1,
             };
             (sequence, owed)
         });

@@ -82,17 +82,27 @@ impl State {
     /// Counts a packet by the first byte of its frame.
     pub fn count_packet(&mut self, first_byte: u8) {
         self.found.packets = self.found.packets.saturating_add(1);
-        self.metrics.packet(first_byte);
+        self.metrics.packets(first_byte, 1);
         self.counts.packets_received.add(1);
         self.counts
             .publishes_received
             .add(u64::from(first_byte >> 4 == PUBLISH));
     }
 
+    /// Counts so many PUBLISH packets at once.
+    pub fn count_publishes(&mut self, count: u32) {
+        if count > 0 {
+            self.found.packets = self.found.packets.saturating_add(count);
+            self.metrics.packets(PUBLISH << 4, count.into());
+            self.counts.packets_received.add(count.into());
+            self.counts.publishes_received.add(count.into());
+        }
+    }
+
     /// Counts a CONNECT of `bytes`.
     pub fn count_connect(&mut self, bytes: usize) {
         self.found.packets = self.found.packets.saturating_add(1);
-        self.metrics.packet(0x10);
+        self.metrics.packets(0x10, 1);
         self.metrics.bytes_received.increment(bytes as u64);
         self.counts.packets_received.add(1);
         self.counts.connects.add(1);

@@ -23,11 +23,12 @@ use super::restore::Since;
 use super::timers::Timers;
 use super::walk::Walks;
 use crate::bus::{BusSender, ChunkBuilder, Report};
-use crate::classify::{Class, Publisher};
+use crate::classify::Publisher;
 use crate::codec::Reason;
 use crate::hub::registry::Registry;
 use crate::hub::{HubReader, Load, Match};
 use crate::metrics::WorkerMetrics;
+use crate::record::Stem;
 use crate::session::{Session, SessionLimits, Whole};
 use crate::store::StoreEvent;
 use crate::sys::WorkerCounts;
@@ -60,7 +61,7 @@ pub(super) struct Slot {
     pub is_known: bool,
     pub link: Option<Link>,
     /// The last topic it published on, and where that goes.
-    pub class: Option<Box<(Box<str>, Class)>>,
+    pub stem: Option<Rc<Stem>>,
     /// When the timers look at it next.
     pub armed_ms: u64,
     /// Forebay itself has stopped reading: its keep-alive does not run.
@@ -312,7 +313,7 @@ impl Slot {
             guard: None,
             is_known: false,
             link: None,
-            class: None,
+            stem: None,
             armed_ms: u64::MAX,
             held: false,
             resume_ms: u64::MAX,
@@ -357,22 +358,24 @@ impl Slot {
         }
     }
 
-    /// Where a publish on `topic` goes: the last answer if it still holds.
-    pub fn class(&mut self, shared: &Shared, topic: &str) -> &Class {
-        let generation = shared.classify.generation();
-        let known = self
-            .class
-            .take()
-            .filter(|known| known.1.generation == generation && *known.0 == *topic);
-        let username = self.username.as_deref();
-        let client_id = self.session.client_id();
-        &self
-            .class
-            .insert(known.unwrap_or_else(|| {
-                let publisher = Publisher { client_id, username };
-                Box::new((topic.into(), shared.classify.classify(publisher, topic)))
-            }))
-            .1
+    /// Where a publish on `topic` goes, and how its record begins: the last answer if it still holds.
+    #[inline]
+    pub fn stem(&mut self, shared: &Shared, topic: &str) -> Rc<Stem> {
+        match &self.stem {
+            Some(stem) if stem.is_on(topic) && stem.class().generation == shared.classify.generation() => {
+                stem.clone()
+            }
+            _ => self.new_stem(shared, topic),
+        }
+    }
+
+    fn new_stem(&mut self, shared: &Shared, topic: &str) -> Rc<Stem> {
+        let (client_id, username) = (self.session.client_id(), self.username.as_deref());
+        let class = shared
+            .classify
+            .classify(Publisher { client_id, username }, topic);
+        let stem = Rc::new(Stem::new(client_id, username, topic, class));
+        self.stem.insert(stem).clone()
     }
 }
 

@@ -277,7 +277,7 @@ fn what_kafka_may_have_is_acknowledged_once_the_sink_is_past_it() {
         let Packet::Publish(publish) = publish("t", QoS::ExactlyOnce, id, true) else {
             unreachable!()
         };
-        assert_eq!(bench.state.publish(at, publish).unwrap(), Taken::Yes);
+        assert_eq!(bench.state.publish(at, &publish).unwrap(), Taken::Yes);
     }
     bench.state.shared.delivered.store(10, Ordering::Release);
     bench.tick(100);
@@ -309,7 +309,7 @@ fn a_session_that_came_back_is_served_and_written_down_like_any_other() {
     let Packet::Publish(publish) = publish("a/b", QoS::AtLeastOnce, 1, false) else {
         unreachable!()
     };
-    bench.state.publish(publisher, publish).unwrap();
+    bench.state.publish(publisher, &publish).unwrap();
     let at = bench.connect("k", false);
     assert!(bench.sent(at).starts_with(&[0x20, 2, 1, 0, 0x62, 2, 0, 4, 0x3A]));
     for packet in [
@@ -449,7 +449,7 @@ fn owed_for(bench: &mut Bench, at: SessionRef) -> super::acks::Owed {
     let Packet::Publish(publish) = publish("t", QoS::ExactlyOnce, 7, false) else {
         unreachable!()
     };
-    assert_eq!(bench.state.publish(at, publish).unwrap(), Taken::Yes);
+    assert_eq!(bench.state.publish(at, &publish).unwrap(), Taken::Yes);
     let owed = bench.state.owed.pop().unwrap();
     bench.written();
     owed

@@ -55,7 +55,7 @@ fn fan_out(change: impl FnOnce(&mut Config)) -> (usize, usize) {
                 payload: b"x",
                 properties: Properties::EMPTY,
             };
-            assert_eq!(bench.state.publish(clients[1], publish), Ok(Taken::Yes));
+            assert_eq!(bench.state.publish(clients[1], &publish), Ok(Taken::Yes));
         }
         bench.state.end_linger();
         if woken.take() > 0 {
