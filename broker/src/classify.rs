@@ -33,6 +33,9 @@ impl TryFrom<u8> for Level {
 /// The routes that take a publish, by their number in the table of one generation. Rarely more than one.
 pub type RouteIds = SmallVec<[u16; 4]>;
 
+/// Stands alone among route ids for "goes nowhere": whoever reads the log has no use for it.
+pub const NOWHERE: u16 = u16::MAX;
+
 /// The answer for one publisher and topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {

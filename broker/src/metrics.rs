@@ -364,6 +364,7 @@ impl WorkerMetrics {
     }
 
     /// Counts packets by their first byte.
+    #[inline]
     pub fn packets(&self, first_byte: u8, count: u64) {
         if let Some(counter) = self.packets.get(usize::from(first_byte >> 4)) {
             counter.increment(count);
@@ -382,6 +383,7 @@ impl WorkerMetrics {
     }
 
     /// Counts a publish that was accepted.
+    #[inline]
     pub fn publish(&self, qos: QoS) {
         if let Some(counter) = self.publishes.get(qos as usize) {
             counter.increment(1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use forebay_broker::classify::NOWHERE;
 use forebay_broker::classify::{Class, Classify, Level, Publisher, RouteIds};
 use forebay_broker::codec::QoS;
 use forebay_broker::codec::property::{Properties, Property};
@@ -16,8 +17,6 @@ use crate::template::{Template, is_topic_name};
 
 /// Routes that one configuration may have; ids above are kept.
 pub(crate) const MAX_ROUTES: u16 = 65_000;
-/// Stands in a record's route ids for "goes nowhere": taken by a route with `sink = false`, or `$SYS`.
-pub(crate) const NOWHERE: u16 = u16::MAX;
 /// The route of what no other takes.
 pub(crate) const DEFAULT: u16 = u16::MAX - 1;
 

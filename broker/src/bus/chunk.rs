@@ -4,7 +4,8 @@
 //! offset size   (all numbers little endian)
 //!      0    4  "FBC" and the version of this format, 1
 //!      4    2  worker that filled it
-//!      6    2  flags: bit 0 a record in it concerns the store, bit 1 a publisher waits for Kafka; the others are 0
+//!      6    2  flags: bit 0 a record in it concerns the store, bit 1 a publisher waits for Kafka, bit 2 all its publishes
+//!              go nowhere, by one route table; the others are 0
 //!      8    8  number among that worker's chunks, from 0
 //!     16    4  number of records
 //!     20    4  bytes of records that follow
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::classify;
 use crate::codec::Publish;
 use crate::record::{Accepted, Record, RecordError, Stem};
 
@@ -24,6 +26,7 @@ pub const HEAD_BYTES: usize = 24;
 
 const CONCERNS_STORE: u16 = 1;
 const HURRIES: u16 = 1 << 1;
+const NOWHERE: u16 = 1 << 2;
 
 const MAGIC: [u8; 4] = [b'F', b'B', b'C', 1];
 
@@ -103,6 +106,18 @@ impl Chunk {
         self.flags & HURRIES != 0
     }
 
+    /// The generation of the route table by which all its publishes go nowhere: while that one is in use, whoever carries
+    /// publishes on need not look at them. `None` when some may go somewhere.
+    pub fn nowhere_by(&self) -> Option<u32> {
+        if self.flags & NOWHERE == 0 {
+            return None;
+        }
+        self.records().find_map(|record| match record {
+            Ok(Record::Publish(record)) => Some(record.generation),
+            _ => None,
+        })
+    }
+
     /// Header and records as they travel.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
@@ -144,6 +159,29 @@ impl fmt::Debug for Chunk {
     }
 }
 
+/// Where the publishes of a chunk that is being filled go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Goes {
+    #[default]
+    NoneYet,
+    /// Nowhere, by the route table of this generation.
+    Nowhere(u32),
+    Somewhere,
+}
+
+impl Goes {
+    /// One more publish came.
+    #[inline]
+    fn with(self, routes: &[u16], generation: u32) -> Self {
+        let is_nowhere = *routes == [classify::NOWHERE];
+        match self {
+            Self::NoneYet if is_nowhere => Self::Nowhere(generation),
+            Self::Nowhere(known) if is_nowhere && known == generation => self,
+            _ => Self::Somewhere,
+        }
+    }
+}
+
 /// The chunk is full: send it first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the chunk is full")]
@@ -158,6 +196,7 @@ pub struct ChunkBuilder {
     end: usize,
     count: u32,
     flags: u16,
+    goes: Goes,
     max_bytes: usize,
     /// When its first record came.
     opened: Option<Instant>,
@@ -171,6 +210,7 @@ impl ChunkBuilder {
             end: HEAD_BYTES,
             count: 0,
             flags: 0,
+            goes: Goes::NoneYet,
             max_bytes: chunk_bytes,
             opened: None,
         }
@@ -181,6 +221,9 @@ impl ChunkBuilder {
     pub fn push(&mut self, record: &Record<'_>) -> Result<u32, ChunkFull> {
         self.make_room(record.encoded_len())?;
         record.write(&mut self.bytes);
+        if let Record::Publish(record) = record {
+            self.goes = self.goes.with(&record.routes, record.generation);
+        }
         Ok(self.pushed(record.concerns_store(), record.hurries()))
     }
 
@@ -194,6 +237,7 @@ impl ChunkBuilder {
     ) -> Result<u32, ChunkFull> {
         self.make_room(stem.record_bytes(publish))?;
         stem.write(publish, accepted, &mut self.bytes);
+        self.goes = self.goes.with(&stem.class().routes, stem.class().generation);
         Ok(self.pushed(stem.concerns_store(publish, accepted), stem.hurries(publish)))
     }
 
@@ -254,7 +298,8 @@ impl ChunkBuilder {
     pub fn finish(&mut self, worker: u16, number: u64) -> Chunk {
         self.bytes.resize(self.end, 0);
         let body = self.end - HEAD_BYTES;
-        let flags = std::mem::take(&mut self.flags);
+        let goes_nowhere = matches!(std::mem::take(&mut self.goes), Goes::Nowhere(_));
+        let flags = std::mem::take(&mut self.flags) | if goes_nowhere { NOWHERE } else { 0 };
         let fields: [&[u8]; 6] = [
             &MAGIC,
             &worker.to_le_bytes(),
@@ -299,7 +344,7 @@ mod tests {
     use super::*;
     use crate::classify::{Level, RouteIds};
     use crate::codec::QoS;
-    use crate::record::PublishRecord;
+    use crate::record::{Change, PublishRecord, SessionRecord};
     use proptest::prelude::*;
 
     fn record<'a>(client_id: &'a str, payload: &'a [u8]) -> Record<'a> {
@@ -340,6 +385,44 @@ mod tests {
         assert_eq!((chunk.worker(), chunk.number(), chunk.count()), (2, 9, taken));
         assert_eq!(payloads(&chunk).len(), taken as usize);
         assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn only_a_chunk_of_which_nothing_goes_anywhere_says_so() {
+        let to = |routes: &[u16], generation| {
+            let Record::Publish(publish) = record("d", b"x") else {
+                unreachable!()
+            };
+            Record::Publish(PublishRecord {
+                routes: RouteIds::from_slice(routes),
+                generation,
+                ..publish
+            })
+        };
+        let nowhere = &[classify::NOWHERE][..];
+        let cases: [(&[(&[u16], u32)], Option<u32>); 7] = [
+            (&[], None),
+            (&[(nowhere, 3)], Some(3)),
+            (&[(nowhere, 3), (nowhere, 3)], Some(3)),
+            (&[(nowhere, 3), (nowhere, 4)], None),
+            (&[(nowhere, 3), (&[0], 3), (nowhere, 3)], None),
+            (&[(&[], 3), (nowhere, 3)], None),
+            (&[(&[classify::NOWHERE, 0], 3)], None),
+        ];
+        let mut builder = ChunkBuilder::new(4096);
+        for (publishes, by) in cases {
+            let reset = SessionRecord {
+                client_id: "d",
+                at_ms: 1,
+                change: Change::Reset,
+            };
+            builder.push(&Record::Session(reset)).unwrap();
+            for (routes, generation) in publishes {
+                builder.push(&to(routes, *generation)).unwrap();
+            }
+            let chunk = Chunk::parse(builder.finish(0, 0).as_bytes().clone()).unwrap();
+            assert_eq!(chunk.nowhere_by(), by, "{publishes:?}");
+        }
     }
 
     #[test]

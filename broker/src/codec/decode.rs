@@ -84,7 +84,7 @@ pub(super) fn header(frame: &[u8]) -> Result<Header<'_>, DecodeError> {
 pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, DecodeError> {
     let header = header(frame)?;
     if header.kind == PUBLISH {
-        return publish(version, &header).map(Packet::Publish);
+        return publish(version, &header, "").map(Packet::Publish);
     }
     let mut body = Cursor::new(header.body);
     check_flags(version, &header)?;
@@ -103,10 +103,15 @@ pub fn decode<'a>(version: Version, frame: &'a [u8]) -> Result<Packet<'a>, Decod
     Ok(packet)
 }
 
-/// Reads one whole frame whose first byte says PUBLISH: by far the most frequent, on a way of its own.
+/// Reads one whole frame whose first byte says PUBLISH: by far the most frequent, on a way of its own. `usual`: a topic
+/// name that was read before; the same one again is not looked through again.
 #[inline]
-pub(crate) fn decode_publish<'a>(version: Version, frame: &'a [u8]) -> Result<Publish<'a>, DecodeError> {
-    publish(version, &header(frame)?)
+pub(crate) fn decode_publish<'a>(
+    version: Version,
+    frame: &'a [u8],
+    usual: &'a str,
+) -> Result<Publish<'a>, DecodeError> {
+    publish(version, &header(frame)?, usual)
 }
 
 /// 5.0 wants the remaining length in as few bytes as possible.
@@ -207,7 +212,7 @@ fn request_id(body: &mut Cursor<'_>) -> Result<PacketId, DecodeError> {
 }
 
 #[inline]
-fn publish<'a>(version: Version, header: &Header<'a>) -> Result<Publish<'a>, DecodeError> {
+fn publish<'a>(version: Version, header: &Header<'a>, usual: &'a str) -> Result<Publish<'a>, DecodeError> {
     check_length(version, header)?;
     let flags = header.flags;
     let mut body = Cursor::new(header.body);
@@ -217,7 +222,10 @@ fn publish<'a>(version: Version, header: &Header<'a>) -> Result<Publish<'a>, Dec
     if dup && qos == QoS::AtMostOnce {
         return Err(DecodeError::malformed("PUBLISH has DUP at QoS 0 [MQTT-3.3.1-2]"));
     }
-    let topic = topic::name_or_empty(body.binary()?)?;
+    let topic = match body.binary()? {
+        name if name == usual.as_bytes() => usual,
+        name => topic::name_or_empty(name)?,
+    };
     let packet_id = match qos {
         QoS::AtMostOnce => None,
         _ => Some(packet_id(&mut body)?),

@@ -14,10 +14,10 @@ pub mod reason;
 pub mod topic;
 
 pub use connect::peek_version;
+pub(crate) use decode::decode_publish;
 pub use decode::{decode, frame_len, payload_len};
 pub use encode::encode;
 pub(crate) use encode::{PUBACK_BYTES, put_puback};
-pub(crate) use decode::decode_publish;
 pub use packet::*;
 pub use property::{Place, Properties, PropertiesBuf, Property};
 pub use reason::{DecodeError, EncodeError, Reason};

@@ -330,3 +330,22 @@ fn an_empty_client_id_is_for_the_version_to_allow() {
         assert_eq!(connect.check_client_id(), Ok(()));
     }
 }
+
+/// What is known of the topic read last changes nothing.
+#[test]
+fn a_publish_is_read_the_same_whatever_topic_is_usual() {
+    let frames = [
+        &[0x32, 9, 0, 3, b'a', b'/', b'b', 0, 7, 1, 2][..],
+        &[0x30, 5, 0, 3, b'a', b'/', b'#'],
+        &[0x30, 5, 0, 3, b'a', b'/', 0xFF],
+        &[0x30, 2, 0, 0],
+        &[0x36, 9, 0, 3, b'a', b'/', b'b', 0, 7, 1, 2],
+    ];
+    for frame in frames {
+        let plain = decode(Version::V311, frame);
+        for usual in ["", "a", "a/b", "a/bc", "b/a"] {
+            let known = decode_publish(Version::V311, frame, usual).map(Packet::Publish);
+            assert_eq!(known, plain, "{frame:?} after {usual:?}");
+        }
+    }
+}

@@ -212,7 +212,7 @@ impl Intake {
             while let Some(bytes) = parked.bytes.get(parked.done..).filter(|bytes| !bytes.is_empty()) {
                 let len = self.frame_len(bytes)?.unwrap_or(bytes.len());
                 let frame = bytes.get(..len).unwrap_or(bytes);
-                if worker.with(|state| self.frame(state, at, version, frame))? == Taken::Held {
+                if worker.with(|state| self.frame(state, at, (version, ""), frame))? == Taken::Held {
                     self.rare.get_or_insert_default().parked = Some(parked);
                     return Ok(());
                 }
@@ -236,18 +236,20 @@ impl Intake {
     ) -> Result<usize, End> {
         worker.with(|state| {
             let mut publishes = 0;
-            let used = self.frames_of(state, at, version, bytes, &mut publishes);
+            let stem = state.stem(at);
+            let usual = stem.as_ref().map_or("", |stem| stem.topic());
+            let used = self.frames_of(state, at, (version, usual), bytes, &mut publishes);
             state.count_publishes(publishes);
             used
         })
     }
 
-    /// `publishes`: how many of them were PUBLISH.
+    /// The version comes with the topic that the client is used to publish on. `publishes`: how many of them were PUBLISH.
     fn frames_of(
         &mut self,
         state: &mut State,
         at: SessionRef,
-        version: Version,
+        (version, usual): (Version, &str),
         bytes: &[u8],
         publishes: &mut u32,
     ) -> Result<usize, End> {
@@ -271,7 +273,7 @@ impl Intake {
                 _ => state.count_packet(frame.first().copied().unwrap_or(0)),
             }
             let must_wait = matches!(kind, PUBLISH | DISCONNECT) && !self.is_clear();
-            if must_wait || self.frame(state, at, version, frame)? == Taken::Held {
+            if must_wait || self.frame(state, at, (version, usual), frame)? == Taken::Held {
                 self.park(frame);
             }
             used += len;
@@ -294,11 +296,11 @@ impl Intake {
         &mut self,
         state: &mut State,
         at: SessionRef,
-        version: Version,
+        (version, usual): (Version, &str),
         frame: &[u8],
     ) -> Result<Taken, End> {
         if kind(frame) == PUBLISH {
-            let publish = decode_publish(version, frame).map_err(refused)?;
+            let publish = decode_publish(version, frame, usual).map_err(refused)?;
             return state.publish(at, &publish).map_err(violated);
         }
         self.other_frame(state, at, version, frame)

@@ -21,7 +21,7 @@
 use crate::classify::{Level, RouteIds};
 use crate::codec::QoS;
 use crate::record::RecordError;
-use crate::record::read::{take, text, u8_at, u16_at, u32_at, u64_at};
+use crate::record::read::{take, u64_at};
 
 /// Bytes of a record before its variable part.
 pub const HEAD_BYTES: usize = 32;
@@ -71,16 +71,13 @@ pub struct PublishRecord<'a> {
 #[inline]
 pub(super) fn bits(qos: QoS, retain: bool, level: Level, has: [bool; 3]) -> u8 {
     let [username, properties, matched] = has;
-    let flags = [
-        (retain, RETAIN),
-        (username, HAS_USERNAME),
-        (properties, HAS_PROPERTIES),
-        (matched, MATCHED),
-    ];
-    flags
-        .into_iter()
-        .filter(|(is_set, _)| *is_set)
-        .fold(qos as u8 | ((level as u8) << 3), |bits, (_, flag)| bits | flag)
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    qos as u8
+        | ((level as u8) << 3)
+        | flag(retain, RETAIN)
+        | flag(username, HAS_USERNAME)
+        | flag(properties, HAS_PROPERTIES)
+        | flag(matched, MATCHED)
 }
 
 /// Whether the store has something to do with such a publish: kept sessions get it, it is retained, or its packet id is taken.
@@ -165,42 +162,72 @@ impl<'a> PublishRecord<'a> {
 
     /// Reads one that fills `bytes`.
     pub(super) fn read_whole(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        let (_, bytes) = u32_at(bytes)?;
-        let (kind, bytes) = u8_at(bytes)?;
-        let (flags, bytes) = u8_at(bytes)?;
-        let (routes_count, bytes) = u16_at(bytes)?;
-        let (arrival_ms, bytes) = u64_at(bytes)?;
-        let (generation, bytes) = u32_at(bytes)?;
-        let (client_id_len, bytes) = u16_at(bytes)?;
-        let (username_len, bytes) = u16_at(bytes)?;
-        let (topic_len, bytes) = u16_at(bytes)?;
-        let (packet_id, bytes) = u16_at(bytes)?;
-        let (properties_len, bytes) = u32_at(bytes)?;
+        let (head, bytes) = bytes
+            .split_first_chunk::<HEAD_BYTES>()
+            .ok_or(RecordError::Truncated)?;
+        let &[
+            _,
+            _,
+            _,
+            _,
+            kind,
+            flags,
+            r0,
+            r1,
+            a0,
+            a1,
+            a2,
+            a3,
+            a4,
+            a5,
+            a6,
+            a7, //
+            g0,
+            g1,
+            g2,
+            g3,
+            c0,
+            c1,
+            u0,
+            u1,
+            t0,
+            t1,
+            i0,
+            i1,
+            p0,
+            p1,
+            p2,
+            p3,
+        ] = head;
         if kind != KIND {
             return Err(RecordError::Invalid("kind"));
         }
+        let routes_count = u16::from_le_bytes([r0, r1]);
+        let client_id_len = usize::from(u16::from_le_bytes([c0, c1]));
+        let username_len = usize::from(u16::from_le_bytes([u0, u1]));
+        let topic_len = usize::from(u16::from_le_bytes([t0, t1]));
         let (matched, bytes) = match flags & MATCHED {
             0 => (None, bytes),
             _ => u64_at(bytes).map(|(generation, rest)| (Some(generation), rest))?,
         };
         let (route_bytes, bytes) = take(bytes, 2 * usize::from(routes_count))?;
-        let (client_id, bytes) = text(bytes, client_id_len)?;
-        let (username, bytes) = text(bytes, username_len)?;
-        let (topic, bytes) = text(bytes, topic_len)?;
+        let mut routes = RouteIds::new();
+        for pair in route_bytes.as_chunks::<2>().0 {
+            routes.push(u16::from_le_bytes(*pair));
+        }
+        // One look at all three: each record is read on its way to Kafka.
+        let (names, bytes) = take(bytes, client_id_len + username_len + topic_len)?;
+        let (client_id, username, topic) = parts(names, client_id_len, username_len)?;
+        let properties_len = u32::from_le_bytes([p0, p1, p2, p3]);
         let (properties, payload) = take(bytes, properties_len as usize)?;
         Ok(Self {
             qos: QoS::try_from(flags & 0x03).map_err(|_| RecordError::Invalid("QoS"))?,
             retain: flags & RETAIN != 0,
             level: Level::try_from((flags >> 3) & 0x03).map_err(|()| RecordError::Invalid("level"))?,
-            packet_id,
-            arrival_ms,
-            generation,
-            routes: route_bytes
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|pair| u16::from_le_bytes(*pair))
-                .collect(),
+            packet_id: u16::from_le_bytes([i0, i1]),
+            arrival_ms: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
+            generation: u32::from_le_bytes([g0, g1, g2, g3]),
+            routes,
             matched,
             client_id,
             username: (flags & HAS_USERNAME != 0).then_some(username),
@@ -209,4 +236,13 @@ impl<'a> PublishRecord<'a> {
             payload,
         })
     }
+}
+
+/// Three texts that stand one behind the other, of which the first two have these lengths.
+fn parts(bytes: &[u8], first: usize, second: usize) -> Result<(&str, &str, &str), RecordError> {
+    const UTF8: RecordError = RecordError::Invalid("UTF-8");
+    let all = std::str::from_utf8(bytes).map_err(|_| UTF8)?;
+    let (a, rest) = all.split_at_checked(first).ok_or(UTF8)?;
+    let (b, c) = rest.split_at_checked(second).ok_or(UTF8)?;
+    Ok((a, b, c))
 }

@@ -4,13 +4,16 @@ use crate::classify::Class;
 use crate::codec::Publish;
 use crate::record::publish::{HEAD_BYTES, KIND, MATCHED_BYTES, bits, is_hurried, is_of_store};
 
-/// The bytes of a record from its head to its topic, without what each publish has of its own.
+/// A record from its head to its topic, without what each publish has of its own.
 #[derive(Debug)]
 pub(crate) struct Stem {
-    /// The head, route ids, client id, user name, topic.
-    bytes: Box<[u8]>,
-    /// Where the topic begins.
-    topic_at: usize,
+    /// Bytes 0 to 7 of the head, with 0 for what each publish has of its own; then 16 to 23 and 24 to 31.
+    first: u64,
+    third: u64,
+    fourth: u64,
+    /// Route ids, client id, user name, topic.
+    names: Box<[u8]>,
+    topic: Box<str>,
     class: Class,
     has_username: bool,
 }
@@ -28,23 +31,19 @@ impl Stem {
     /// Of this publisher, for what goes where `class` says. Names are at most 65,535 bytes, as MQTT has them.
     pub fn new(client_id: &str, username: Option<&str>, topic: &str, class: Class) -> Self {
         let name = username.unwrap_or_default();
-        let len = HEAD_BYTES + 2 * class.routes.len() + client_id.len() + name.len();
-        let mut bytes = Vec::with_capacity(len + topic.len());
-        let mut head = [0; HEAD_BYTES];
-        head[4] = KIND;
-        head[6..8].copy_from_slice(&(class.routes.len() as u16).to_le_bytes());
-        head[16..20].copy_from_slice(&class.generation.to_le_bytes());
-        head[20..22].copy_from_slice(&(client_id.len() as u16).to_le_bytes());
-        head[22..24].copy_from_slice(&(name.len() as u16).to_le_bytes());
-        head[24..26].copy_from_slice(&(topic.len() as u16).to_le_bytes());
-        bytes.extend_from_slice(&head);
-        bytes.extend(class.routes.iter().flat_map(|route| route.to_le_bytes()));
-        for text in [client_id, name, topic] {
-            bytes.extend_from_slice(text.as_bytes());
+        let texts = [client_id, name, topic];
+        let len = 2 * class.routes.len() + texts.into_iter().map(str::len).sum::<usize>();
+        let mut names = Vec::with_capacity(len);
+        names.extend(class.routes.iter().flat_map(|route| route.to_le_bytes()));
+        for text in texts {
+            names.extend_from_slice(text.as_bytes());
         }
         Self {
-            bytes: bytes.into(),
-            topic_at: len,
+            first: u64::from(KIND) << 32 | (class.routes.len() as u64) << 48,
+            third: u64::from(class.generation) | (client_id.len() as u64) << 32 | (name.len() as u64) << 48,
+            fourth: topic.len() as u64,
+            names: names.into(),
+            topic: topic.into(),
             class,
             has_username: username.is_some(),
         }
@@ -55,16 +54,26 @@ impl Stem {
         &self.class
     }
 
-    /// Whether this is its topic.
+    /// Its topic.
+    #[inline]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether `topic` is its topic, as it mostly is by being the same place in memory.
     #[inline]
     pub fn is_on(&self, topic: &str) -> bool {
-        self.bytes.get(self.topic_at..) == Some(topic.as_bytes())
+        std::ptr::eq(&*self.topic, topic) || *self.topic == *topic
     }
 
     /// Bytes of the record that `publish` becomes, at most.
     #[inline]
     pub fn record_bytes(&self, publish: &Publish<'_>) -> usize {
-        self.bytes.len() + MATCHED_BYTES + publish.properties.as_bytes().len() + publish.payload.len()
+        HEAD_BYTES
+            + MATCHED_BYTES
+            + self.names.len()
+            + publish.properties.as_bytes().len()
+            + publish.payload.len()
     }
 
     /// Whether the record that `publish` becomes is of concern to the store.
@@ -83,33 +92,29 @@ impl Stem {
     #[inline]
     pub fn write(&self, publish: &Publish<'_>, accepted: Accepted, out: &mut Vec<u8>) {
         let properties = publish.properties.as_bytes();
-        let Some((head, names)) = self.bytes.split_first_chunk::<HEAD_BYTES>() else {
-            return;
-        };
         let matched_bytes = accepted.matched.map_or(0, |_| MATCHED_BYTES);
-        let len = self.bytes.len() + matched_bytes + properties.len() + publish.payload.len();
-        let mut head = *head;
-        head[0..4].copy_from_slice(&(len as u32).to_le_bytes());
-        head[5] = bits(
-            publish.qos,
-            publish.retain,
-            self.class.level,
-            [
-                self.has_username,
-                !properties.is_empty(),
-                accepted.matched.is_some(),
-            ],
-        );
+        let body = matched_bytes + self.names.len() + properties.len() + publish.payload.len();
+        let has = [
+            self.has_username,
+            !properties.is_empty(),
+            accepted.matched.is_some(),
+        ];
+        let flags = bits(publish.qos, publish.retain, self.class.level, has);
+        let len = (HEAD_BYTES + body) as u32;
         let packet_id = publish.packet_id.map_or(0, u16::from);
-        head[8..16].copy_from_slice(&accepted.arrival_ms.to_le_bytes());
-        head[26..28].copy_from_slice(&packet_id.to_le_bytes());
-        head[28..32].copy_from_slice(&(properties.len() as u32).to_le_bytes());
-        out.reserve(len);
-        out.extend_from_slice(&head);
+        let own = u64::from(packet_id) << 16 | u64::from(properties.len() as u32) << 32;
+        let head: [[u8; 8]; HEAD_BYTES / 8] = [
+            (self.first | u64::from(len) | u64::from(flags) << 40).to_le_bytes(),
+            accepted.arrival_ms.to_le_bytes(),
+            self.third.to_le_bytes(),
+            (self.fourth | own).to_le_bytes(),
+        ];
+        out.reserve(HEAD_BYTES + body);
+        out.extend_from_slice(head.as_flattened());
         if let Some(generation) = accepted.matched {
             out.extend_from_slice(&generation.to_le_bytes());
         }
-        out.extend_from_slice(names);
+        out.extend_from_slice(&self.names);
         if !properties.is_empty() {
             out.extend_from_slice(properties);
         }

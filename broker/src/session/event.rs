@@ -47,6 +47,7 @@ fn narrow<T: TryFrom<usize>>(value: usize, most: T) -> T {
 
 impl SessionLimits {
     /// Whether a topic name or filter is short enough and has few enough levels.
+    #[inline]
     pub fn takes_topic(&self, topic: &str) -> bool {
         let most = usize::from(self.max_topic_levels);
         topic.len() <= usize::from(self.max_topic_bytes)

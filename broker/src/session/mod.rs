@@ -196,6 +196,7 @@ impl Session {
 
     /// Whether a further QoS 1 or 2 PUBLISH may be handled. A 5.0 client was told the bound and is held to it by
     /// [`handle_packet`](Session::handle_packet) [MQTT-3.3.4-9]; a 3.x client is not read until there is room.
+    #[inline]
     pub fn can_take_publish(&self) -> bool {
         self.version == Version::V5 || self.inbound.pending() < usize::from(self.limits.receive_maximum)
     }

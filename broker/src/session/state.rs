@@ -45,6 +45,7 @@ pub(super) enum Phase {
 
 impl Phase {
     /// A packet from the client may be handled.
+    #[inline]
     pub fn check_receive(self) -> Result<(), Violation> {
         match self {
             Phase::Attached => Ok(()),

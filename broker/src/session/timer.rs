@@ -50,6 +50,7 @@ impl Timers {
     }
 
     /// Bytes came. Returns the time since those before.
+    #[inline]
     pub fn touch(&mut self, now_ms: u64) -> u64 {
         let before_ms = std::mem::replace(&mut self.heard_ms, now_ms);
         now_ms.saturating_sub(before_ms)

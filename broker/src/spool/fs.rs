@@ -1,7 +1,7 @@
 //! All that the spool asks of a file system, behind a trait: tests put one in its place that tears, loses and refuses.
 
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::group::BLOCK_BYTES;
 
+/// Parts that one system call writes (IOV_MAX).
+const MOST_PARTS: usize = 1024;
+
 /// A file that is read and written at stated places. Its handle stays good when the file is renamed.
 pub trait File: Send + Sync + Debug {
     /// Fills `buf` from `offset` on; returns how many bytes there were.
@@ -17,6 +20,11 @@ pub trait File: Send + Sync + Debug {
 
     /// Writes all of `bytes`. Not durable before [`File::sync`].
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// The same for bytes that lie in several places, written one behind the other.
+    fn write_parts_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_at(&parts.concat(), offset)
+    }
 
     /// Makes all that was written durable, the file's size too.
     fn sync(&self) -> io::Result<()>;
@@ -100,6 +108,26 @@ impl File for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    /// In as few writes as the system takes: one that ends within a block would have to read the rest of the block.
+    fn write_parts_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        let mut slices: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            let most = left.len().min(MOST_PARTS);
+            match rustix::io::pwritev(&self.0, left.get(..most).unwrap_or_default(), offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut left, written);
+                    offset += written as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -85,13 +85,25 @@ impl GroupHeader {
 
     /// Appends the group to `out`, filled up with zeros to a whole block. Its numbers of chunks, records and bytes are
     /// counted here.
-    pub fn write(mut self, salt: u64, chunks: &[Chunk], out: &mut Vec<u8>) {
+    pub fn write(self, salt: u64, chunks: &[Chunk], out: &mut Vec<u8>) {
+        let at = out.len();
+        self.write_head(salt, chunks, out);
+        for chunk in chunks {
+            out.extend_from_slice(chunk.as_bytes());
+        }
+        out.resize(
+            at + group_bytes((out.len() - at - GROUP_HEADER_BYTES) as u64) as usize,
+            0,
+        );
+    }
+
+    /// Appends what stands before the chunks alone: the chunks themselves follow, and zeros up to a whole block.
+    pub fn write_head(mut self, salt: u64, chunks: &[Chunk], out: &mut Vec<u8>) {
         let payload: usize = chunks.iter().map(|chunk| chunk.as_bytes().len()).sum();
         self.payload_bytes = payload as u32;
         self.chunks = chunks.len() as u32;
         self.records = chunks.iter().map(Chunk::count).sum();
         let at = out.len();
-        out.reserve(self.size() as usize);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.payload_bytes.to_le_bytes());
@@ -103,12 +115,11 @@ impl GroupHeader {
         out.extend_from_slice(&self.chunks.to_le_bytes());
         out.extend_from_slice(&self.records.to_le_bytes());
         out.extend_from_slice(&[0; 8]);
-        for chunk in chunks {
-            out.extend_from_slice(chunk.as_bytes());
-        }
-        let crc = checksum(salt, out.get(at + 12..).unwrap_or_default());
+        let head = checksum(salt, out.get(at + 12..).unwrap_or_default());
+        let crc = chunks
+            .iter()
+            .fold(head, |crc, chunk| crc32c::crc32c_append(crc, chunk.as_bytes()));
         put_crc(out, at, crc);
-        out.resize(at + self.size() as usize, 0);
     }
 }
 

@@ -20,6 +20,7 @@ impl Pressure {
 
     /// While more than half of the log's bound is in use: a number that is another one the next time. Each connection
     /// may add a stated share during one episode.
+    #[inline]
     pub fn episode(&self) -> Option<u64> {
         let turns = self.turns.load(Acquire);
         (turns % 2 == 1).then_some(turns)

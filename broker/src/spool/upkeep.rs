@@ -23,6 +23,10 @@ const PACE: Duration = Duration::from_millis(5);
 /// Rest of one who has nothing to do, and time until a disk without room is tried again.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
+/// One spare is kept for so many segments that the spool may have, and so many at most.
+const SEGMENTS_PER_SPARE: u64 = 16;
+const MOST_SPARES: u64 = 4;
+
 /// The file that is made ahead, before it has its number.
 pub(super) const MAKING: &str = "making.tmp";
 
@@ -158,16 +162,28 @@ impl Upkeep {
             return None;
         }
         let wanted = state.prepared.is_none();
-        if let Some(old) = state.released.pop_front() {
-            let fits = old.size == segment_bytes && old.filled == old.size;
-            return Some(match wanted && fits && self.making.is_none() {
-                true => Job::Recycle { old, number },
-                false => Job::Remove { old },
-            });
+        let (spares, released) = (self.spares(state), state.released.len());
+        let fits = |old: &mut Segment| old.size == segment_bytes && old.filled == old.size;
+        // Also where another one is being made: that goes on when nothing is left to recycle.
+        if wanted && let Some(old) = state.released.pop_front_if(fits) {
+            return Some(Job::Recycle { old, number });
+        }
+        if let Some(old) = state.released.pop_front_if(|old| released > spares || !fits(old)) {
+            return Some(Job::Remove { old });
         }
         let rests = self.retry_at.is_some_and(|at| Instant::now() < at);
         let room = state.file_bytes() + segment_bytes <= self.shared.config.max_bytes;
         (wanted && room && !rests).then_some(Job::Make { number })
+    }
+
+    /// How many that nobody needs are kept for what comes. Consumers say once a second how far they are: flat out several
+    /// come free then, and to fill as many new ones with zeros costs a tenth of all that a message costs.
+    fn spares(&self, state: &State) -> usize {
+        if state.no_room.is_some() {
+            return 0;
+        }
+        let most = self.shared.config.max_bytes / self.shared.config.segment_bytes / SEGMENTS_PER_SPARE;
+        most.min(MOST_SPARES) as usize
     }
 
     fn work(&mut self, job: Job) -> io::Result<()> {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::fs::File;
 use super::gather;
-use super::group::{GROUP_HEADER_BYTES, GroupHeader, group_bytes};
+use super::group::{BLOCK_BYTES, GROUP_HEADER_BYTES, GroupHeader, group_bytes};
 use super::segment::{DATA_START, SegmentHeader};
 use super::shared::{Mark, Segment, Shared, State, now_ms};
 use super::{AppendError, Entry, LogWriter, Position};
 use crate::bus::Chunk;
 
-/// The write buffer is given back above this.
-const BUFFER_BYTES: usize = 8 << 20;
+/// What a group is filled up with.
+const ZEROS: &[u8] = &[0; BLOCK_BYTES as usize];
 
 /// The writing end; the spool is closed when it is dropped.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct SpoolWriter {
     pending: Vec<Pending>,
     /// Sequence of the next record.
     next: u64,
+    /// For what stands before a group's chunks.
     buffer: Vec<u8>,
     keeper: Keeper,
     /// Since when it is full, as far as that is counted.
@@ -185,17 +186,26 @@ impl SpoolWriter {
             records: 0,
             payload_bytes: 0,
         };
-        header.write(target.salt, &pending.chunks, &mut self.buffer);
-        target.file.write_at(&self.buffer, at)?;
+        header.write_head(target.salt, &pending.chunks, &mut self.buffer);
+        // The chunks go as they are: nothing is copied but into the kernel.
+        let chunks = pending.chunks.iter().map(|chunk| &chunk.as_bytes()[..]);
+        let written = self.buffer.len() as u64 + pending.payload;
+        let bytes = pending.end() - at;
+        let zeros = ZEROS
+            .get(..bytes.saturating_sub(written) as usize)
+            .unwrap_or_default();
+        let parts: Vec<&[u8]> = [&self.buffer[..]]
+            .into_iter()
+            .chain(chunks)
+            .chain([zeros])
+            .collect();
+        target.file.write_parts_at(&parts, at)?;
         let start = Instant::now();
         target.file.sync()?;
         let metrics = &self.shared.metrics;
         metrics.fsync_seconds.record(start.elapsed().as_secs_f64());
-        metrics.group_bytes.record(self.buffer.len() as f64);
+        metrics.group_bytes.record(bytes as f64);
         metrics.group_chunks.record(pending.chunks.len() as f64);
-        if self.buffer.capacity() > BUFFER_BYTES {
-            self.buffer = Vec::new();
-        }
         self.offset = pending.end();
         self.segment = Target {
             begun: true,

@@ -12,6 +12,7 @@ pub(crate) struct Count(AtomicU64);
 
 impl Count {
     /// Adds `by`. For the one thread that counts: nothing is locked.
+    #[inline]
     pub fn add(&self, by: u64) {
         self.set(self.get().wrapping_add(by));
     }
@@ -22,11 +23,13 @@ impl Count {
     }
 
     /// Sets it; the same thread.
+    #[inline]
     pub fn set(&self, to: u64) {
         self.0.store(to, Relaxed);
     }
 
     /// As it stands.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

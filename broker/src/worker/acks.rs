@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::state::SessionRef;
 use crate::classify::Level;
 use crate::codec::Reason;
 use crate::session::Ticket;
@@ -32,24 +33,33 @@ pub(crate) struct Owed {
     pub count: u32,
 }
 
-impl Owed {
-    /// Whether `next`, which came after it, goes with it.
-    fn takes(&self, next: &Self) -> bool {
-        let (Debt::Publish(first), Debt::Publish(ticket)) = (self.debt, next.debt) else {
-            return false;
-        };
-        (self.slot, self.generation, self.level) == (next.slot, next.generation, next.level)
-            && self.level != Level::Kafka
-            && first.after(self.count) == ticket
-    }
+/// Adds what is owed for the last record of the open chunk.
+pub(super) fn owe(all: &mut Vec<Owed>, at: SessionRef, debt: Debt, level: Level, index: u32) {
+    all.push(Owed {
+        slot: at.slot,
+        generation: at.generation,
+        debt,
+        index,
+        level,
+        count: 1,
+    });
 }
 
-/// Adds what is owed for the last record of the open chunk: to the run that it goes on with, if it does.
-pub(super) fn owe(all: &mut Vec<Owed>, owed: Owed) {
-    match all.last_mut() {
-        Some(last) if last.takes(&owed) => last.count += owed.count,
-        _ => all.push(owed),
+/// The same for a client's publish: to the run that it goes on with, if it does.
+#[inline]
+pub(super) fn owe_publish(all: &mut Vec<Owed>, at: SessionRef, ticket: Ticket, level: Level, index: u32) {
+    if let Some(last) = all.last_mut()
+        && let Debt::Publish(first) = last.debt
+        && first.after(last.count) == ticket
+        && last.slot == at.slot
+        && last.generation == at.generation
+        && last.level == level
+        && level != Level::Kafka
+    {
+        last.count += 1;
+        return;
     }
+    owe(all, at, Debt::Publish(ticket), level, index);
 }
 
 /// A chunk with entries that wait for Kafka.
@@ -181,11 +191,7 @@ mod tests {
 
     #[test]
     fn publishes_of_one_session_are_owed_together() {
-        let of = |slot, ticket, index, level| Owed {
-            slot,
-            debt: Debt::Publish(Ticket::from(ticket)),
-            ..owed(index, level)
-        };
+        let at = |slot| SessionRef { slot, generation: 0 };
         let mut all = Vec::new();
         for (index, (slot, ticket, level)) in [
             (1, u32::MAX, Level::Spooled),
@@ -199,12 +205,10 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            owe(&mut all, of(slot, ticket, index as u32, level));
+            owe_publish(&mut all, at(slot), Ticket::from(ticket), level, index as u32);
         }
-        let mut answer = of(2, 7, 7, Level::Spooled);
-        answer.debt = Debt::Answer(Ticket::from(7));
-        owe(&mut all, answer);
-        owe(&mut all, of(2, 8, 8, Level::Spooled));
+        owe(&mut all, at(2), Debt::Answer(Ticket::from(7)), Level::Spooled, 7);
+        owe_publish(&mut all, at(2), Ticket::from(8), Level::Spooled, 8);
         let counts: Vec<u32> = all.iter().map(|owed| owed.count).collect();
         assert_eq!(counts, [2, 1, 1, 1, 1, 1, 1, 1]);
 

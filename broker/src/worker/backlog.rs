@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
-use super::acks::{Debt, Owed, owe};
+use super::acks::{Debt, owe};
 use super::state::{SessionRef, State};
 use crate::classify::{Level, Publisher};
 use crate::record::{Change, Record, SessionRecord, Stem};
@@ -164,15 +164,7 @@ impl State {
         }
         let Ok(index) = self.open.push(record) else { return };
         if let Some((at, debt)) = answer {
-            let owed = Owed {
-                slot: at.slot,
-                generation: at.generation,
-                debt,
-                index,
-                level: Level::Spooled,
-                count: 1,
-            };
-            owe(&mut self.owed, owed);
+            owe(&mut self.owed, at, debt, Level::Spooled, index);
         }
     }
 

@@ -15,6 +15,7 @@ pub(super) struct Share {
 
 impl State {
     /// Whether session `at` may add `bytes` now, as far as its share goes.
+    #[inline]
     pub(super) fn is_within_share(&mut self, at: SessionRef, bytes: usize) -> bool {
         let Some(episode) = self.shared.pressure.episode() else {
             return true;
@@ -27,6 +28,7 @@ impl State {
     }
 
     /// Session `at` has added `bytes`.
+    #[inline]
     pub(super) fn count_share(&mut self, at: SessionRef, bytes: usize) {
         let Some(episode) = self.shared.pressure.episode() else {
             return;

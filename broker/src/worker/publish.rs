@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::acks::{Debt, Owed, owe};
+use super::acks::{Debt, Owed, owe_publish};
 use super::mailbox::{Delivery, Mail};
 use super::state::{SessionRef, State};
 use crate::codec::{Publish, QoS, Reason};
@@ -103,15 +103,7 @@ impl State {
         self.count_share(at, bytes);
         self.counts.publish_bytes_received.add(whole.payload.len() as u64);
         if let (Some(ticket), Some(index)) = (ticket, index) {
-            let owed = Owed {
-                slot: at.slot,
-                generation: at.generation,
-                debt: Debt::Publish(ticket),
-                index,
-                level: stem.class().level,
-                count: 1,
-            };
-            owe(&mut self.owed, owed);
+            owe_publish(&mut self.owed, at, ticket, stem.class().level, index);
         }
         Ok(Taken::Yes)
     }
@@ -126,6 +118,7 @@ impl State {
     }
 
     /// Whether a record of `bytes` fits into the open chunk, which is sent to make room if it must be.
+    #[inline]
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         let fits = self.open.is_empty() || self.open.bytes() + bytes <= self.shared.config.bus.chunk_bytes;
         fits || self.flush()

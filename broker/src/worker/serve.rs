@@ -1,12 +1,13 @@
 //! What a connection's task asks of its session: bytes came, a packet came, what is there to send.
 
+use std::rc::Rc;
 use std::task::Waker;
 
 use super::acks::Debt;
 use super::state::{SessionRef, State};
 use crate::codec::{Packet, PacketId, Reason};
 use crate::metrics::Closed;
-use crate::record::Change;
+use crate::record::{Change, Stem};
 use crate::session::{Request, Ticket, Violation};
 use crate::sys::Sent;
 
@@ -77,6 +78,12 @@ impl State {
             self.slowed.arm(resume_ms, at.slot, at.generation);
         }
         true
+    }
+
+    /// How the records of session `at` began last.
+    pub fn stem(&self, at: SessionRef) -> Option<Rc<Stem>> {
+        let slot = self.slots.get(at.slot as usize);
+        slot.filter(|slot| slot.generation == at.generation)?.stem.clone()
     }
 
     /// Counts a packet by the first byte of its frame.

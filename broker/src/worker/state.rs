@@ -371,9 +371,7 @@ impl Slot {
 
     fn new_stem(&mut self, shared: &Shared, topic: &str) -> Rc<Stem> {
         let (client_id, username) = (self.session.client_id(), self.username.as_deref());
-        let class = shared
-            .classify
-            .classify(Publisher { client_id, username }, topic);
+        let class = shared.classify.classify(Publisher { client_id, username }, topic);
         let stem = Rc::new(Stem::new(client_id, username, topic, class));
         self.stem.insert(stem).clone()
     }

@@ -22,6 +22,31 @@ fn acknowledgements_leave_in_the_order_of_the_publishes() {
 }
 
 #[test]
+fn a_run_is_settled_as_its_publishes_one_by_one() {
+    let mut pair = Pair::connected(V311);
+    let first = pair.publish(AtLeastOnce, 1);
+    pair.publish(ExactlyOnce, 2);
+    pair.publish(AtLeastOnce, 3);
+    let fourth = pair.publish(AtLeastOnce, 4);
+    pair.publish(AtLeastOnce, 5);
+    pair.session.settle_run(fourth, 2);
+    assert_eq!(pair.read(), Vec::<String>::new());
+    pair.session.settle_run(first, 3);
+    let all = ["PUBACK 1", "PUBREC 2", "PUBACK 3", "PUBACK 4", "PUBACK 5"];
+    assert_eq!(pair.read(), all);
+    let sixth = pair.publish(AtLeastOnce, 6);
+    let seventh = pair.publish(AtLeastOnce, 7);
+    pair.publish(AtLeastOnce, 8);
+    pair.session.settle_run(sixth, 1);
+    assert_eq!(pair.read(), ["PUBACK 6"], "the next is not part of it");
+    pair.resume();
+    pair.publish_again(AtLeastOnce, 8);
+    pair.publish_again(AtLeastOnce, 7); // in another order than before
+    pair.session.settle_run(seventh, 2);
+    assert_eq!(pair.read(), ["PUBACK 8", "PUBACK 7"]);
+}
+
+#[test]
 fn a_qos_2_id_is_published_once_until_it_is_released() {
     for version in [V31, V311, V5] {
         let mut pair = Pair::connected(version);

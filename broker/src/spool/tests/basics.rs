@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::support::{chunk, chunk_of, config, numbers, open, put, read_all, try_open};
 use crate::classify::Level;
-use crate::spool::fs::RealFs;
+use crate::spool::fs::{Fs, Mode, RealFs};
+use crate::spool::open::open_inline;
 use crate::spool::{AppendError, LogError, LogReader, LogWriter, OpenError, SpoolConfig};
 use crate::testing::faulty_fs::FaultyFs;
 
@@ -151,6 +152,50 @@ fn a_second_process_is_refused_with_the_files_name() {
     assert!(refused.to_string().contains("a/spool/lock"), "{refused}");
     drop((writer, spool));
     crate::spool::open(&config, 0, Arc::new(RealFs)).unwrap();
+}
+
+#[test]
+fn what_is_released_is_kept_for_what_comes_and_given_back_to_a_full_disk() {
+    for (segments, each, spares) in [(8, 25, 0), (40, 50, 2), (200, 50, 4)] {
+        let fs = FaultyFs::default();
+        let config = SpoolConfig {
+            max_bytes: segments * 32 * 1024,
+            ..config()
+        };
+        let (mut writer, spool, _) = open_inline(&config, 0, Arc::new(fs.clone())).unwrap();
+        let mut reader = spool.reader("kafka").unwrap();
+        let files = |fs: &FaultyFs| fs.names().iter().filter(|name| name.ends_with(".seg")).count();
+        let mut settled = 0;
+        for number in 0..300 {
+            put(&mut writer, &[chunk(number, 1, 3000)]);
+            read_all(&mut reader);
+            if number % each == each - 1 {
+                reader.commit(number + 1).unwrap();
+                reader.save(&[]).unwrap();
+                writer.wait_room(10, Duration::ZERO).unwrap();
+                settled = files(&fs);
+                assert_eq!(settled, 2 + spares, "{segments} {number} {:?}", fs.names());
+            }
+        }
+        assert!(settled > 0);
+        assert!(
+            spool.status().bytes < 32 * 1024,
+            "what nobody needs is not counted"
+        );
+    }
+}
+
+#[test]
+fn parts_are_written_one_behind_the_other_however_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = RealFs.open(&dir.path().join("file"), Mode::Create).unwrap();
+    let parts: Vec<Vec<u8>> = (0..3_000usize).map(|at| vec![at as u8; at % 7]).collect();
+    let slices: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+    file.write_at(b"before", 0).unwrap();
+    file.write_parts_at(&slices, 6).unwrap();
+    file.write_parts_at(&[], 0).unwrap();
+    let written = std::fs::read(dir.path().join("file")).unwrap();
+    assert_eq!(written, [&b"before"[..], &parts.concat()].concat());
 }
 
 #[test]

@@ -37,7 +37,11 @@ fn who_waits_behind_its_own_record_while_the_log_is_full_is_refused_like_others(
         let Packet::Publish(publish) = publish("t", qos, id, false) else {
             unreachable!()
         };
-        assert_eq!(bench.state.publish(five, &publish).unwrap(), Taken::Yes, "{qos:?}");
+        assert_eq!(
+            bench.state.publish(five, &publish).unwrap(),
+            Taken::Yes,
+            "{qos:?}"
+        );
     }
     assert_eq!(bench.sent(five), [0x40, 3, 0, 1, 0x97, 0x50, 3, 0, 2, 0x97]);
     assert!(bench.state.takes_kept());
