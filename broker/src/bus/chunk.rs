@@ -400,17 +400,8 @@ mod tests {
             })
         };
         let nowhere = &[classify::NOWHERE][..];
-        let cases: [(&[(&[u16], u32)], Option<u32>); 7] = [
-            (&[], None),
-            (&[(nowhere, 3)], Some(3)),
-            (&[(nowhere, 3), (nowhere, 3)], Some(3)),
-            (&[(nowhere, 3), (nowhere, 4)], None),
-            (&[(nowhere, 3), (&[0], 3), (nowhere, 3)], None),
-            (&[(&[], 3), (nowhere, 3)], None),
-            (&[(&[classify::NOWHERE, 0], 3)], None),
-        ];
         let mut builder = ChunkBuilder::new(4096);
-        for (publishes, by) in cases {
+        let mut check = |publishes: &[(&[u16], u32)], by: Option<u32>| {
             let reset = SessionRecord {
                 client_id: "d",
                 at_ms: 1,
@@ -422,7 +413,14 @@ mod tests {
             }
             let chunk = Chunk::parse(builder.finish(0, 0).as_bytes().clone()).unwrap();
             assert_eq!(chunk.nowhere_by(), by, "{publishes:?}");
-        }
+        };
+        check(&[], None);
+        check(&[(nowhere, 3)], Some(3));
+        check(&[(nowhere, 3), (nowhere, 3)], Some(3));
+        check(&[(nowhere, 3), (nowhere, 4)], None);
+        check(&[(nowhere, 3), (&[0], 3), (nowhere, 3)], None);
+        check(&[(&[], 3), (nowhere, 3)], None);
+        check(&[(&[classify::NOWHERE, 0], 3)], None);
     }
 
     #[test]

@@ -165,47 +165,13 @@ impl<'a> PublishRecord<'a> {
         let (head, bytes) = bytes
             .split_first_chunk::<HEAD_BYTES>()
             .ok_or(RecordError::Truncated)?;
-        let &[
-            _,
-            _,
-            _,
-            _,
-            kind,
-            flags,
-            r0,
-            r1,
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7, //
-            g0,
-            g1,
-            g2,
-            g3,
-            c0,
-            c1,
-            u0,
-            u1,
-            t0,
-            t1,
-            i0,
-            i1,
-            p0,
-            p1,
-            p2,
-            p3,
-        ] = head;
+        let [first, arrival_ms, third, fourth] = words(head);
+        let (kind, flags, routes_count) = ((first >> 32) as u8, (first >> 40) as u8, (first >> 48) as u16);
+        let (client_id_len, username_len) = (third >> 32 & 0xFFFF, third >> 48);
+        let (topic_len, properties_len) = (fourth & 0xFFFF, fourth >> 32);
         if kind != KIND {
             return Err(RecordError::Invalid("kind"));
         }
-        let routes_count = u16::from_le_bytes([r0, r1]);
-        let client_id_len = usize::from(u16::from_le_bytes([c0, c1]));
-        let username_len = usize::from(u16::from_le_bytes([u0, u1]));
-        let topic_len = usize::from(u16::from_le_bytes([t0, t1]));
         let (matched, bytes) = match flags & MATCHED {
             0 => (None, bytes),
             _ => u64_at(bytes).map(|(generation, rest)| (Some(generation), rest))?,
@@ -216,17 +182,16 @@ impl<'a> PublishRecord<'a> {
             routes.push(u16::from_le_bytes(*pair));
         }
         // One look at all three: each record is read on its way to Kafka.
-        let (names, bytes) = take(bytes, client_id_len + username_len + topic_len)?;
-        let (client_id, username, topic) = parts(names, client_id_len, username_len)?;
-        let properties_len = u32::from_le_bytes([p0, p1, p2, p3]);
+        let (names, bytes) = take(bytes, (client_id_len + username_len + topic_len) as usize)?;
+        let (client_id, username, topic) = parts(names, client_id_len as usize, username_len as usize)?;
         let (properties, payload) = take(bytes, properties_len as usize)?;
         Ok(Self {
             qos: QoS::try_from(flags & 0x03).map_err(|_| RecordError::Invalid("QoS"))?,
             retain: flags & RETAIN != 0,
             level: Level::try_from((flags >> 3) & 0x03).map_err(|()| RecordError::Invalid("level"))?,
-            packet_id: u16::from_le_bytes([i0, i1]),
-            arrival_ms: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            generation: u32::from_le_bytes([g0, g1, g2, g3]),
+            packet_id: (fourth >> 16) as u16,
+            arrival_ms,
+            generation: third as u32,
             routes,
             matched,
             client_id,
@@ -236,6 +201,16 @@ impl<'a> PublishRecord<'a> {
             payload,
         })
     }
+}
+
+/// The head as four numbers.
+#[inline]
+fn words(head: &[u8; HEAD_BYTES]) -> [u64; HEAD_BYTES / 8] {
+    let mut words = [0; HEAD_BYTES / 8];
+    for (word, bytes) in words.iter_mut().zip(head.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    words
 }
 
 /// Three texts that stand one behind the other, of which the first two have these lengths.
