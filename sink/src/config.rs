@@ -87,7 +87,7 @@ impl Default for SinkConfig {
             default_ack: Level::Spooled,
             max_topics: 1000,
             max_packet_bytes: 1000 * 1024,
-            gather: Duration::from_millis(25),
+            gather: Duration::from_millis(100),
             window_bytes: 32 * MIB,
             window_records: 200_000,
             partition_bytes: 8 * MIB,

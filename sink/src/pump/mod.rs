@@ -49,6 +49,9 @@ const TICK: Duration = Duration::from_millis(100);
 const READS_A_TURN: usize = 4;
 /// Time between two looks at the reports of what nobody waits for.
 const UNHURRIED: Duration = Duration::from_millis(5);
+/// Time within which Kafka has a batch, most often. In a longer rest the reports are looked at that often while some
+/// are due: what they free is then still in the processor's caches.
+const REPORTED: Duration = Duration::from_millis(10);
 /// Records on their way up to which none lingers that a publisher waits for; more of them make good batches.
 const FEW: usize = 32;
 /// What the producer takes at most to send them.
@@ -337,11 +340,9 @@ impl Pump {
         let caught = self.catch_up()?;
         let pause = if caught { Duration::ZERO } else { self.pause() };
         let may_read = self.may_read();
-        if may_read && !pause.is_zero() {
-            self.rest();
-        }
-        // Where records can be taken the wait is for them: a new chunk ends it.
-        let read = self.read(if may_read { pause } else { Duration::ZERO })?;
+        let gathers = may_read && !pause.is_zero() && self.rest();
+        // Where records can be taken the wait is for them: a new chunk ends it. What gathers is there, and read later.
+        let read = gathers || self.read(if may_read { pause } else { Duration::ZERO })?;
         self.hasten();
         self.settle(if may_read { Duration::ZERO } else { pause })?;
         self.send_listed();
@@ -371,14 +372,23 @@ impl Pump {
         self.awaited == 0 && flowing + self.letters_open() == on_their_way && self.listed.is_empty()
     }
 
-    /// Lets the log gather, where nobody waits.
-    fn rest(&mut self) {
+    /// Lets the log gather, where nobody waits; true where it is to gather on after a look at the reports.
+    fn rest(&mut self) -> bool {
         let rest = self.gather.rest(self.now);
-        if !rest.is_zero() && self.is_unhurried() && self.parts.shared.stop_at().is_none() {
-            self.parts.reader.rest(rest);
-            self.now = Instant::now();
+        if rest.is_zero() || !self.is_unhurried() || self.parts.shared.stop_at().is_some() {
+            return false;
+        }
+        let busy = self.main.in_flight + self.side.in_flight > 0;
+        let look = if busy { rest.min(REPORTED) } else { rest };
+        let until = self.now + look;
+        self.parts.reader.rest(look);
+        self.now = Instant::now();
+        // What can't wait ends it sooner.
+        let gathers = look < rest && self.now >= until;
+        if !gathers {
             self.gather.rested(self.now);
         }
+        gathers
     }
 
     /// Reads some chunks, waiting up to `wait` for the first; false when there was none.

@@ -105,6 +105,33 @@ fn what_waits_for_the_report_of_another_record_does_not_gather() {
 }
 
 #[test]
+fn reports_are_looked_at_while_the_log_gathers() {
+    let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let hold = Arc::clone(&silent);
+    let rule = move |_: &[Landed]| match hold.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Verdict::Silence,
+        false => Verdict::Taken,
+    };
+    let mut bench = Bench::with(routes(), |config| config.gather = LONG, rule);
+    // The first of a partition goes alone.
+    bench.publish(&numbers("devices/a", 0..1));
+    bench.turn_to_end();
+    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    bench.pump.gather = Gather::new(LONG, Instant::now());
+    bench.publish(&numbers("devices/a", 1..3));
+    bench.turn_until("they are on their way", |bench| bench.pump.main.in_flight == 2);
+    bench.publish(&numbers("devices/a", 3..4));
+    let started = Instant::now();
+    bench.turn_until("it rests", |bench| {
+        !bench.pump.gather.rest(Instant::now()).is_zero()
+    });
+    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    bench.turn_until("they are reported", |bench| bench.pump.main.in_flight == 0);
+    assert!(started.elapsed() < LONG);
+    assert_eq!(landed(&bench).len(), 3, "what came meanwhile gathers");
+}
+
+#[test]
 fn a_stop_waits_for_no_gathering() {
     let mut bench = bench(LONG);
     bench.publish(&numbers("devices/a", 0..1));
