@@ -298,8 +298,10 @@ impl ChunkBuilder {
     pub fn finish(&mut self, worker: u16, number: u64) -> Chunk {
         self.bytes.resize(self.end, 0);
         let body = self.end - HEAD_BYTES;
-        let goes_nowhere = matches!(std::mem::take(&mut self.goes), Goes::Nowhere(_));
-        let flags = std::mem::take(&mut self.flags) | if goes_nowhere { NOWHERE } else { 0 };
+        let flags = std::mem::take(&mut self.flags);
+        // Where a publisher waits for the sink all the same, the sink is to say that it is done.
+        let goes_nowhere = matches!(std::mem::take(&mut self.goes), Goes::Nowhere(_)) && flags & HURRIES == 0;
+        let flags = flags | if goes_nowhere { NOWHERE } else { 0 };
         let fields: [&[u8]; 6] = [
             &MAGIC,
             &worker.to_le_bytes(),
@@ -389,19 +391,20 @@ mod tests {
 
     #[test]
     fn only_a_chunk_of_which_nothing_goes_anywhere_says_so() {
-        let to = |routes: &[u16], generation| {
+        let to = |routes: &[u16], generation, level| {
             let Record::Publish(publish) = record("d", b"x") else {
                 unreachable!()
             };
             Record::Publish(PublishRecord {
                 routes: RouteIds::from_slice(routes),
                 generation,
+                level,
                 ..publish
             })
         };
         let nowhere = &[classify::NOWHERE][..];
         let mut builder = ChunkBuilder::new(4096);
-        let mut check = |publishes: &[(&[u16], u32)], by: Option<u32>| {
+        let mut check = |level, publishes: &[(&[u16], u32)], by: Option<u32>| {
             let reset = SessionRecord {
                 client_id: "d",
                 at_ms: 1,
@@ -409,18 +412,19 @@ mod tests {
             };
             builder.push(&Record::Session(reset)).unwrap();
             for (routes, generation) in publishes {
-                builder.push(&to(routes, *generation)).unwrap();
+                builder.push(&to(routes, *generation, level)).unwrap();
             }
             let chunk = Chunk::parse(builder.finish(0, 0).as_bytes().clone()).unwrap();
             assert_eq!(chunk.nowhere_by(), by, "{publishes:?}");
         };
-        check(&[], None);
-        check(&[(nowhere, 3)], Some(3));
-        check(&[(nowhere, 3), (nowhere, 3)], Some(3));
-        check(&[(nowhere, 3), (nowhere, 4)], None);
-        check(&[(nowhere, 3), (&[0], 3), (nowhere, 3)], None);
-        check(&[(&[], 3), (nowhere, 3)], None);
-        check(&[(&[classify::NOWHERE, 0], 3)], None);
+        check(Level::Spooled, &[], None);
+        check(Level::Spooled, &[(nowhere, 3)], Some(3));
+        check(Level::Kafka, &[(nowhere, 3)], None); // whose publisher waits for the sink
+        check(Level::Spooled, &[(nowhere, 3), (nowhere, 3)], Some(3));
+        check(Level::Spooled, &[(nowhere, 3), (nowhere, 4)], None);
+        check(Level::Spooled, &[(nowhere, 3), (&[0], 3), (nowhere, 3)], None);
+        check(Level::Spooled, &[(&[], 3), (nowhere, 3)], None);
+        check(Level::Spooled, &[(&[classify::NOWHERE, 0], 3)], None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!      0    4  length of the whole record, these four bytes included
 //!      4    1  kind: 1
 //!      5    1  bits 0-1 QoS, bit 2 RETAIN, bits 3-4 level, bit 5 a user name is present, bit 6 MQTT 5 properties,
-//!              bit 7 subscriptions of kept sessions matched
+//!              bit 7 subscriptions of kept sessions matched, or it is retained above QoS 0
 //!      6    2  number of route ids
 //!      8    8  time of arrival, milliseconds since 1970
 //!     16    4  generation of the route table that gave the route ids
@@ -53,7 +53,8 @@ pub struct PublishRecord<'a> {
     pub generation: u32,
     /// The routes that take it, by their number in that table; empty when no route does.
     pub routes: RouteIds,
-    /// Generation of the subscriptions that it was matched against, when subscriptions of kept sessions matched.
+    /// Generation of the subscriptions that it was matched against, when subscriptions of kept sessions matched, or when it
+    /// is retained above QoS 0.
     pub matched: Option<u64>,
     /// The client identifier of the publisher.
     pub client_id: &'a str,

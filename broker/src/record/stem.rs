@@ -23,7 +23,7 @@ pub(crate) struct Stem {
 pub(crate) struct Accepted {
     /// Time of arrival, milliseconds since 1970.
     pub arrival_ms: u64,
-    /// Generation of the subscriptions that it was matched against, when subscriptions of kept sessions matched.
+    /// The same of [`PublishRecord`](super::PublishRecord).
     pub matched: Option<u64>,
 }
 

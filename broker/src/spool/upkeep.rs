@@ -177,9 +177,12 @@ impl Upkeep {
     }
 
     /// How many that nobody needs are kept for what comes. Consumers say once a second how far they are: flat out several
-    /// come free then, and to fill as many new ones with zeros costs a tenth of all that a message costs.
+    /// come free then, and to fill as many new ones with zeros costs a tenth of all that a message costs. None where the disk is
+    /// nearly full: others need it.
     fn spares(&self, state: &State) -> usize {
-        if state.no_room.is_some() {
+        let shared = &self.shared;
+        let is_wide = || has_room(&*shared.fs, &shared.config.dir, 0).unwrap_or(false);
+        if state.released.is_empty() || state.no_room.is_some() || !is_wide() {
             return 0;
         }
         let most = self.shared.config.max_bytes / self.shared.config.segment_bytes / SEGMENTS_PER_SPARE;

@@ -138,17 +138,17 @@ impl State {
         let retained = publish.retain.then(|| self.retain(from, publish));
         self.matches.clear();
         let generation = self.hub.matches(publish.topic, &mut self.matches);
+        // What is retained may be for a kept session that subscribes at this moment: the log says which of the two came first.
+        let is_dated = publish.retain && publish.qos != QoS::AtMostOnce;
         if self.matches.is_empty() {
-            return self.append(stem, publish, None);
+            return self.append(stem, publish, is_dated.then_some(generation));
         }
         let mut matches = std::mem::take(&mut self.matches);
         if from.is_some() {
             matches.retain(|to| !to.no_local || Some(to.who) != from);
         }
-        let matched = matches
-            .iter()
-            .any(|to| is_kept(to, publish.qos))
-            .then_some(generation);
+        let is_dated = is_dated || matches.iter().any(|to| is_kept(to, publish.qos));
+        let matched = is_dated.then_some(generation);
         let index = self.append(stem, publish, matched);
         if let Some(index) = index
             && !matches.is_empty()

@@ -182,6 +182,10 @@ fn what_is_released_is_kept_for_what_comes_and_given_back_to_a_full_disk() {
             spool.status().bytes < 32 * 1024,
             "what nobody needs is not counted"
         );
+        fs.set_capacity(Some(fs.used() + 1024));
+        put(&mut writer, &[chunk(300, 1, 3000)]);
+        writer.wait_room(10, Duration::ZERO).unwrap();
+        assert_eq!(files(&fs), 2, "others have filled the disk");
     }
 }
 

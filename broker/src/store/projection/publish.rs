@@ -167,8 +167,10 @@ impl Projection {
     /// A publish is retained before its subscribers are looked for, so that who subscribes meanwhile, on another worker, gets
     /// it as retained. Where that subscription stands before it in the log it gets it here.
     fn send_to_later(&mut self, record: &PublishRecord<'_>, at: At, message: &mut Option<u64>) {
-        let generation = record.matched.unwrap_or(0);
-        if record.qos == QoS::AtMostOnce || !self.retained.is_by(record.topic, *message) {
+        let Some(generation) = record.matched.filter(|_| record.qos != QoS::AtMostOnce) else {
+            return; // in a log of before, as of when it was matched is not known
+        };
+        if !self.retained.is_by(record.topic, *message) {
             return;
         }
         let mut matches = std::mem::take(&mut self.matches);

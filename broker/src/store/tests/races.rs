@@ -75,11 +75,12 @@ fn what_was_retained_before_a_subscription_is_sent_for_it_though_the_log_has_it_
         tables.commit(projection.take_changes());
         // Retained and matched before the filter was there, by a worker whose chunk comes after that of the session's.
         script.chunk(&[
-            retained("t/1", b"one", None),
+            retained("t/1", b"one", Some(3)),
             retained("t/2", b"two", Some(4)),
             retained("t/3", b"after", Some(5)),
             retained("u", b"other", Some(4)),
-            retained("t/4", b"", None),
+            retained("t/4", b"", Some(4)),
+            retained("t/5", b"as of when is not known", None),
         ]);
         let expected: &[&[u8]] = match with_retained {
             true => &[b"one", b"two", b"after"],
@@ -97,4 +98,29 @@ fn what_was_retained_before_a_subscription_is_sent_for_it_though_the_log_has_it_
             assert_eq!(waiting(&tables, 3), expected, "{with_retained}");
         }
     }
+}
+
+#[test]
+fn what_is_retained_after_a_subscription_has_ended_is_not_for_it_though_the_log_has_it_before() {
+    let mut script = Script::new();
+    let mut projection = Projection::new(BOUNDS, 1);
+    let mut tables = Tables::default();
+    let mut asked = subscribe("t/+", QoS::AtLeastOnce, 5);
+    if let Change::Subscribe { send_retained, .. } = &mut asked {
+        *send_retained = true;
+    }
+    let retained = PublishRecord {
+        retain: true,
+        ..publish("p", "t/1", b"late", 9)
+    };
+    let ends = Change::Unsubscribe {
+        filter: "t/+",
+        generation: 9,
+    };
+    script.chunk(&[session("a", Change::Open(open())), session("a", asked)]);
+    script.chunk(&[Record::Publish(retained)]);
+    script.chunk(&[session("a", ends)]);
+    script.apply(&mut projection);
+    tables.commit(projection.take_changes());
+    assert_eq!(waiting(&tables, 3), []);
 }
