@@ -400,9 +400,7 @@ impl Pump {
             }
             match self.parts.reader.read(wait) {
                 Ok(Some(entry)) => {
-                    if !wait.is_zero() {
-                        self.now = Instant::now(); // it was waited for
-                    }
+                    self.now = Instant::now(); // it may have been waited for
                     self.gather.took(entry.chunk.as_bytes().len(), self.now);
                     self.take(entry)?;
                 }

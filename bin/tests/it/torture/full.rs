@@ -63,6 +63,15 @@ impl Disk {
         let _ = file.sync_all();
     }
 
+    /// Fills it, and takes what the spool gives back when it sees that others need room: what it kept for later.
+    fn fill_up(&self) {
+        self.fill();
+        for _ in 0..6 {
+            std::thread::sleep(Duration::from_millis(500));
+            self.top_up();
+        }
+    }
+
     /// Gives it back.
     fn free(&self) {
         std::fs::remove_file(self.at.join("filler")).unwrap();
@@ -213,7 +222,7 @@ fn a_full_disk_under_the_quarantine_holds_up_nobody_and_loses_no_refused_record(
         assert_eq!(lines(&forebay, KEPT_AGAIN), 1, "{}", forebay.log());
         forebay.wait_ready(PATIENCE);
         // Once more, and killed in the middle.
-        disk.fill();
+        disk.fill_up();
         let (second, ()) = beside(&[too_large("huge")], port, most, || {
             refused_and_not_kept(&forebay, kafka, "narrow-full");
             forebay.kill();
