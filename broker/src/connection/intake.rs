@@ -80,6 +80,11 @@ impl Intake {
         self
     }
 
+    /// Whether it may be that it authenticates again.
+    pub fn has_method(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.again.is_some())
+    }
+
     /// Goes on with an authentication on this connection, if there is one.
     pub fn poll_auth(&mut self, worker: &Worker, at: SessionRef, cx: &mut Context<'_>) -> Result<(), End> {
         match self.rare.as_mut().and_then(|rare| rare.again.as_mut()) {

@@ -8,7 +8,6 @@ mod intake;
 mod pace;
 mod watch;
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,11 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) use ahead::read_ahead;
 
 use crate::codec::{Reason, Version};
+use crate::listener::told::{News, Told};
 use crate::listener::transport::{Detached, Transport, yield_to_others};
 use crate::listener::{Permits, Seat};
 use crate::metrics::Closed;
 use crate::session::{Detach, of_end, put_disconnect};
-use crate::worker::{Attached, SessionRef, Stage, State, Worker};
+use crate::worker::{Attached, SessionRef, Stage, State, Tie, Worker};
 use intake::Intake;
 use watch::Watch;
 
@@ -56,7 +56,7 @@ pub(crate) struct Accepted {
 
 /// Why a connection ends.
 #[derive(Debug)]
-enum End {
+pub(crate) enum End {
     /// The client sent DISCONNECT.
     Disconnected { with_will: bool },
     /// The peer is gone, or the socket failed.
@@ -107,6 +107,11 @@ impl Future for Serve {
         }
         if let Self::Arriving(handshake) = this {
             *this = match ready!(handshake.as_mut().poll(cx)) {
+                Some(connection) if connection.is_plain() => {
+                    let worker = connection.worker.clone();
+                    worker.adopt(connection);
+                    Self::Gone
+                }
                 Some(connection) => Self::Standing(connection),
                 None => Self::Gone,
             };
@@ -121,12 +126,12 @@ impl Future for Serve {
     }
 }
 
-/// One connected client.
-struct Connection {
+/// One connected client. Over a plain socket its worker polls it ([`Told`]), else its own task.
+pub(crate) struct Connection {
     worker: Rc<Worker>,
     stream: Transport,
     at: SessionRef,
-    kick: Rc<Cell<Option<Reason>>>,
+    tie: Rc<Tie>,
     version: Version,
     registered: bool,
     /// The peer sends nothing more.
@@ -154,7 +159,7 @@ impl Connection {
             worker,
             stream,
             at: joined.at,
-            kick: joined.kick,
+            tie: joined.tie,
             version,
             registered: false,
             eof: false,
@@ -167,7 +172,37 @@ impl Connection {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Whether nothing but its socket and its session ever has something for it.
+    fn is_plain(&self) -> bool {
+        self.stream.is_plain() && !self.intake.has_method()
+    }
+
+    /// From now on who polls it tells it of its socket.
+    pub fn become_told(&mut self) -> io::Result<&Told> {
+        self.registered = true; // it is called by its tie
+        self.stream = std::mem::replace(&mut self.stream, Transport::Closed).into_told()?;
+        self.told()
+            .map(|told| &*told)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Its socket, if it is told of it.
+    pub fn told(&mut self) -> Option<&mut Told> {
+        self.stream.told()
+    }
+
+    /// What it has in common with its session.
+    pub fn tie(&self) -> &Tie {
+        &self.tie
+    }
+
+    /// What the kernel says of its socket. Whether it is to be polled.
+    pub fn hear(&mut self, news: News) -> bool {
+        self.told().is_some_and(|told| told.hear(news))
+    }
+
+    /// Reads, handles and writes what there is.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if !self.registered {
             self.registered = true;
             let waker = cx.waker().clone();
@@ -178,7 +213,7 @@ impl Connection {
             self.stream = stream;
             has_failed
         });
-        if let Some(reason) = self.kick.get() {
+        if let Some(reason) = self.tie.kicked() {
             return Poll::Ready(End::Kicked(reason));
         }
         if has_failed {
@@ -205,7 +240,10 @@ impl Connection {
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
             }
         }
-        yield_to_others(cx);
+        match self.stream.is_told() {
+            true => self.tie.call(),
+            false => yield_to_others(cx),
+        }
         self.flush_acks(cx)
     }
 
@@ -216,6 +254,12 @@ impl Connection {
         let _ = Pin::new(&mut self.stream).poll_flush(cx); // an answer to a ping; a fault shows at the next read
         if !self.out.is_empty() || self.intake.has_left() || self.intake.resumes_at().is_some() {
             return Poll::Pending;
+        }
+        if let Some(told) = self.told() {
+            return match told.has_failed() {
+                true => Poll::Ready(End::Lost),
+                false => Poll::Pending,
+            };
         }
         let mut watch = Watch::over(std::mem::replace(&mut self.stream, Transport::Closed));
         match watch.poll(cx) {
@@ -363,7 +407,7 @@ impl Connection {
     }
 
     /// Says good-bye as far as the socket takes it at once, and gives the session back.
-    fn finish(mut self, end: End) {
+    pub fn finish(mut self, end: End) {
         self.worker.with(|state| state.count_closed(end.in_short()));
         let is_lost = matches!(end, End::Lost);
         let (reason, how) = match end {
@@ -405,7 +449,7 @@ impl Connection {
             let told = &self.worker.shared.config.told;
             put_disconnect(most, reason, text, told.reference_for(reason), &mut self.out);
         }
-        let mut stream = std::mem::replace(&mut self.stream, Transport::Closed);
+        let mut stream = std::mem::replace(&mut self.stream, Transport::Closed).at_rest();
         let mut last = std::mem::take(&mut self.out);
         last.drain(..last.len().min(self.written as usize));
         let is_told = !last.is_empty() || reason.is_some() || stream.is_websocket();
@@ -423,7 +467,7 @@ impl Connection {
 impl Drop for Connection {
     /// A panic in this connection's task ends this connection only: its session is given back here.
     fn drop(&mut self) {
-        if !self.ended && self.kick.get() != Some(Reason::SessionTakenOver) {
+        if !self.ended && self.tie.kicked() != Some(Reason::SessionTakenOver) {
             self.worker.try_with(|state| state.detach(self.at, Detach::Lost));
         }
     }

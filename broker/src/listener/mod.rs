@@ -8,6 +8,7 @@ mod proxy;
 mod rate;
 mod tcp;
 pub(crate) mod tls;
+pub(crate) mod told;
 pub(crate) mod transport;
 mod unix;
 pub(crate) mod upgrade;

@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::tls::{Session, Tls};
+use super::told::Told;
 use super::websocket::{Framing, WebSocket};
 
 /// For how long a peer that was told good-bye may take to read it.
@@ -32,6 +34,8 @@ pub(crate) enum Transport {
     Resting(Detached),
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// A plain socket that the worker itself looks after.
+    Told(Told),
     Tls(Box<Tls>),
     WebSocket(Box<WebSocket>),
     /// It was given away.
@@ -81,11 +85,22 @@ impl Detached {
         }
     }
 
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => (&*stream).write(bytes),
             Self::Unix(stream) => (&*stream).write(bytes),
             Self::Tls(_) | Self::WebSocket(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl AsFd for Detached {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(parts) => parts.0.as_fd(),
+            Self::WebSocket(parts) => parts.0.as_fd(),
         }
     }
 }
@@ -104,7 +119,7 @@ impl Transport {
             Ok(()) => match socket {
                 Self::Tcp(stream) => stream.ready(Interest::ERROR).await,
                 Self::Unix(stream) => stream.ready(Interest::ERROR).await,
-                Self::Resting(_) | Self::Tls(_) | Self::WebSocket(_) | Self::Closed => return,
+                Self::Resting(_) | Self::Told(_) | Self::Tls(_) | Self::WebSocket(_) | Self::Closed => return,
             },
             Err(_) => return,
         };
@@ -132,6 +147,7 @@ impl Transport {
     pub fn detach(self) -> io::Result<Detached> {
         Ok(match self {
             Self::Resting(socket) => socket,
+            Self::Told(told) => told.into_socket(),
             Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Self::Unix(stream) => Detached::Unix(stream.into_std()?),
             Self::Tls(tls) => {
@@ -144,6 +160,44 @@ impl Transport {
             }
             Self::Closed => return Err(io::ErrorKind::NotConnected.into()),
         })
+    }
+
+    /// A plain socket, taken off this thread's reactor for who polls it and tells it what the kernel says. Others stay as they
+    /// are.
+    pub fn into_told(self) -> io::Result<Self> {
+        match self {
+            Self::Resting(_) | Self::Tcp(_) | Self::Unix(_) => Ok(Self::Told(Told::new(self.detach()?))),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether it is such a socket, or can become one.
+    pub fn is_plain(&self) -> bool {
+        matches!(
+            self,
+            Self::Resting(_) | Self::Tcp(_) | Self::Unix(_) | Self::Told(_)
+        )
+    }
+
+    /// Whether it is such a socket.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Told(_))
+    }
+
+    /// Back to where it can be waited for by a task.
+    pub fn at_rest(self) -> Self {
+        match self {
+            Self::Told(told) => Self::Resting(told.into_socket()),
+            other => other,
+        }
+    }
+
+    /// Such a socket.
+    pub fn told(&mut self) -> Option<&mut Told> {
+        match self {
+            Self::Told(told) => Some(told),
+            _ => None,
+        }
     }
 
     /// Sees to it that it is on this thread's reactor.
@@ -176,7 +230,7 @@ impl Transport {
             Self::Resting(socket) => socket.write_now(last).unwrap_or(0),
             Self::Tcp(stream) => stream.try_write(last).unwrap_or(0),
             Self::Unix(stream) => stream.try_write(last).unwrap_or(0),
-            Self::Closed => last.len(),
+            Self::Told(_) | Self::Closed => last.len(),
         };
         last.drain(..written);
         last.is_empty()
@@ -218,6 +272,7 @@ impl AsyncRead for Transport {
         this.wake_up()?;
         match this {
             Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Told(told) => told.poll_read(buffer),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(tls) => tls.poll_read(cx, buffer),
@@ -246,6 +301,7 @@ impl AsyncWrite for Transport {
         }
         match this {
             Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Told(told) => told.poll_write(bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, bytes),
@@ -256,7 +312,7 @@ impl AsyncWrite for Transport {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Resting(_) => Poll::Ready(Ok(())),
+            Self::Resting(_) | Self::Told(_) => Poll::Ready(Ok(())),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(tls) => tls.poll_flush(cx),
@@ -269,7 +325,7 @@ impl AsyncWrite for Transport {
         let this = self.get_mut();
         this.wake_up()?;
         match this {
-            Self::Resting(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Resting(_) | Self::Told(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(tls) => tls.poll_shutdown(cx),

@@ -1,10 +1,10 @@
 //! Sessions come and go: a CONNECT finds its session or makes one and takes it over from whoever held it; the end of
 //! a connection leaves it kept, or removes it with all it had.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::lines::Tie;
 use super::state::{Link, SessionRef, Slot, State};
 use crate::auth::Principal;
 use crate::codec::{Connect, Reason, Version};
@@ -18,8 +18,8 @@ const FIRE_AT_ONCE: usize = 10_000;
 /// What a connection's task holds of its session.
 pub(crate) struct Attached {
     pub at: SessionRef,
-    /// Set when the connection must end: taken over, timed out, shut down.
-    pub kick: Rc<Cell<Option<Reason>>>,
+    /// By which the session calls it, and ends it.
+    pub tie: Rc<Tie>,
 }
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
             }
             None => (self.insert(client_id), false),
         };
-        let kick = Rc::new(Cell::new(None));
+        let tie = Rc::new(Tie::default());
         let mut attach = self.attach_options(connect, client_id, session_present, assigned, listener);
         let config = self.shared.config.listeners.get(listener);
         attach.authentication_data = principal.data.take();
@@ -58,7 +58,7 @@ impl State {
             slot.held = false;
             slot.session.set_limits(limits);
             slot.link = Some(Link {
-                kick: kick.clone(),
+                tie: tie.clone(),
                 waker: None,
             });
             slot.session.attach(now_ms, connect, attach);
@@ -75,7 +75,7 @@ impl State {
         for (share, message) in of_groups {
             self.pass_on(at, &message, &share);
         }
-        Attached { at, kick }
+        Attached { at, tie }
     }
 
     /// Whether a session that was just attached has a CONNACK for its client.

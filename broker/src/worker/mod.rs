@@ -8,6 +8,7 @@ mod census;
 mod full;
 mod guard;
 mod hear;
+mod lines;
 mod linger;
 mod mailbox;
 mod nap;
@@ -30,7 +31,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,9 +39,12 @@ use tokio::runtime::LocalOptions;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 pub(crate) use attach::Attached;
+pub(crate) use lines::Tie;
 pub(crate) use mailbox::{Delivery, Mailbox};
 pub(crate) use publish::Taken;
 pub(crate) use state::{SessionRef, State};
+
+use lines::{Lines, Sockets};
 
 use crate::auth::Authenticator;
 use crate::bus::report::{Outcome, ReportSlot};
@@ -48,7 +52,7 @@ use crate::bus::{BusSender, Reports};
 use crate::classify::Classify;
 use crate::codec::Reason;
 use crate::config::Config;
-use crate::connection;
+use crate::connection::{self, Connection};
 use crate::fatal::{Fatal, FatalFlag};
 use crate::hub::Hub;
 use crate::listener::tls::Keys;
@@ -183,6 +187,7 @@ pub(crate) struct Worker {
     scratch: Cell<Vec<u8>>,
     out: Cell<Vec<u8>>,
     slot: Arc<ReportSlot>,
+    lines: Lines,
     reopened_seen: Cell<u64>,
     /// The open chunk waits for more: a turn is wanted in `bus.max_wait_ms`, or its timer already runs.
     flush_wanted: Cell<bool>,
@@ -253,6 +258,7 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
         scratch: Cell::new(vec![0; SCRATCH_BYTES]),
         out: Cell::default(),
         slot,
+        lines: Lines::new()?,
         reopened_seen: Cell::new(0),
         flush_wanted: Cell::new(false),
         flush_armed: Cell::new(false),
@@ -265,14 +271,15 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
     worker.with(|state| state.restore(kept));
     worker.shared.ready.fetch_add(1, Ordering::Release);
     CURRENT.set(Some(worker.clone()));
-    runtime.block_on(worker.clone().control());
+    let ended = runtime.block_on(worker.clone().control());
     CURRENT.set(None);
-    drop(runtime); // and the connections with it
+    drop(runtime); // and the connections that have tasks with it
+    worker.lines.clear();
     worker.with(|state| {
         state.send_last_events();
         state.metrics.show();
     });
-    Ok(())
+    ended
 }
 
 impl Worker {
@@ -298,6 +305,7 @@ impl Worker {
 
     /// The runtime is about to wait for the kernel.
     fn before_park(&self) {
+        self.come();
         let now_us = self.now_us();
         let nap = self.with(|state| {
             let found = std::mem::take(&mut state.found);
@@ -306,6 +314,10 @@ impl Worker {
             nap
         });
         self.end_of_turn(nap.is_some_and(|nap| !nap.leaves));
+        self.come(); // what is acknowledged when it leaves
+        if self.lines.is_called() || self.with(|state| state.found.packets > 0) {
+            self.run_again();
+        }
         let Some(nap) = nap else { return };
         let length = Duration::from_micros(nap.until_us.saturating_sub(now_us));
         let is_missed = !self.awake.get() && self.slot.nap(length);
@@ -329,6 +341,9 @@ impl Worker {
         let now_ms = self.read_clock();
         if now_ms.saturating_sub(self.turn_ended_ms.get()) > self.shared.config.bus.max_wait_ms {
             self.end_of_turn(false);
+            if self.lines.is_called() {
+                self.run_again();
+            }
         }
     }
 
@@ -419,7 +434,8 @@ impl Worker {
     }
 
     /// Runs until the broker stops: takes mail and reports, fires timers.
-    async fn control(self: Rc<Self>) {
+    async fn control(self: Rc<Self>) -> io::Result<()> {
+        let sockets = self.lines.in_runtime()?;
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let flush_after = Duration::from_millis(self.shared.config.bus.max_wait_ms.max(1));
@@ -468,9 +484,34 @@ impl Worker {
                 }
                 self.tick();
             }
+            self.hear(&sockets, cx);
+            self.come();
             mail
         })
         .await;
+        Ok(())
+    }
+
+    /// Serves the lines whose sockets have something to say.
+    fn hear(&self, sockets: &Sockets, cx: &mut Context<'_>) {
+        while let Poll::Ready(Ok(mut guard)) = sockets.poll_read_ready(cx) {
+            if self.lines.hear() {
+                return self.run_again();
+            }
+            guard.clear_ready();
+        }
+    }
+
+    /// Serves the lines for which there is something: an acknowledgement, a message, room.
+    fn come(&self) {
+        if self.lines.is_called() {
+            self.lines.come();
+        }
+    }
+
+    /// Serves a connection over a plain socket until it ends.
+    pub fn adopt(&self, connection: Connection) {
+        self.lines.adopt(connection);
     }
 
     fn take_reports(&self) {

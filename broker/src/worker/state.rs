@@ -1,7 +1,6 @@
 //! What one worker owns: its sessions, its open chunk, its timers. All of it is touched by one thread only; nothing
 //! here reads a socket or a clock.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use super::backlog::Backlog;
 use super::census::Census;
 use super::full::Share;
 use super::guard::Guard;
+use super::lines::Tie;
 use super::linger::Linger;
 use super::mailbox::Delivery;
 use super::nap::{Found, Naps};
@@ -84,9 +84,10 @@ pub(super) struct Slot {
     pub lingers: bool,
 }
 
-/// The session's way to its connection's task.
+/// The session's way to its connection.
 pub(super) struct Link {
-    pub kick: Rc<Cell<Option<Reason>>>,
+    pub tie: Rc<Tie>,
+    /// If it has a task.
     pub waker: Option<Waker>,
 }
 
@@ -343,17 +344,21 @@ impl Slot {
         load
     }
 
-    /// Lets the connection's task run.
+    /// Lets the connection run.
     pub fn wake(&self) {
-        if let Some(waker) = self.link.as_ref().and_then(|link| link.waker.as_ref()) {
-            waker.wake_by_ref();
+        match &self.link {
+            Some(Link {
+                waker: Some(waker), ..
+            }) => waker.wake_by_ref(),
+            Some(Link { tie, .. }) => tie.call(),
+            None => {}
         }
     }
 
     /// Ends the connection for `reason`; its task says good-bye and closes.
     pub fn kick(&self, reason: Reason) {
         if let Some(link) = &self.link {
-            link.kick.set(Some(reason));
+            link.tie.kick(reason);
             self.wake();
         }
     }

@@ -1,0 +1,105 @@
+//! A plain socket on no reactor: who polls it, a worker with thousands of them, tells it what the kernel says. A runtime's
+//! own record of a socket, with its lists of those who wait, costs more than a connection that only stands.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Poll;
+
+use tokio::io::ReadBuf;
+
+use super::transport::Detached;
+
+/// What the kernel says of a socket, each time that something has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct News {
+    /// There is something to read.
+    pub is_readable: bool,
+    /// It takes more.
+    pub is_writable: bool,
+    /// The peer sends nothing more, or the socket has failed: the next reads come to an end.
+    pub has_ended: bool,
+    /// The peer took it down, or the system gave the peer up.
+    pub has_failed: bool,
+}
+
+/// A plain socket on no reactor of its thread's runtime: who polls it tells it what the kernel says.
+#[derive(Debug)]
+pub(crate) struct Told {
+    socket: Detached,
+    is_readable: bool,
+    /// It took not all of what was written: nothing is tried before it takes more.
+    is_full: bool,
+    has_ended: bool,
+    has_failed: bool,
+}
+
+impl Told {
+    /// Nothing was said of it yet.
+    pub fn new(socket: Detached) -> Self {
+        Self {
+            socket,
+            is_readable: false,
+            is_full: false,
+            has_ended: false,
+            has_failed: false,
+        }
+    }
+
+    /// The socket.
+    pub fn into_socket(self) -> Detached {
+        self.socket
+    }
+
+    /// What the kernel said. Whether that changes anything.
+    pub fn hear(&mut self, news: News) -> bool {
+        let takes_more = self.is_full && (news.is_writable || news.has_failed);
+        self.is_readable |= news.is_readable;
+        self.has_ended |= news.has_ended;
+        self.has_failed |= news.has_failed;
+        self.is_full &= !takes_more;
+        takes_more || news.is_readable || news.has_ended
+    }
+
+    /// Whether it has failed.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// A read that does not fill the buffer has taken all there was: what comes then is news.
+    pub fn poll_read(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = buffer.remaining();
+        while self.is_readable || self.has_ended {
+            match self.socket.read_now(buffer.initialize_unfilled()) {
+                Ok(count) => {
+                    self.is_readable &= count == room;
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (self.is_readable, self.has_ended) = (false, false);
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes what it takes.
+    pub fn poll_write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        while !self.is_full {
+            match self.socket.write_now(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = true,
+                result => return Poll::Ready(result),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl AsFd for Told {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
