@@ -103,3 +103,89 @@ impl AsFd for Told {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, Told) {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (peer, Told::new(Detached::Unix(socket)))
+    }
+
+    fn read(told: &mut Told, most: usize) -> Poll<usize> {
+        let mut room = vec![0; most];
+        let mut buffer = ReadBuf::new(&mut room);
+        told.poll_read(&mut buffer).map(|read| {
+            read.unwrap();
+            buffer.filled().len()
+        })
+    }
+
+    const READABLE: News = News {
+        is_readable: true,
+        is_writable: true,
+        has_ended: false,
+        has_failed: false,
+    };
+
+    #[test]
+    fn what_does_not_fill_the_buffer_is_all_until_there_is_news() {
+        let (mut peer, mut told) = pair();
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(
+            read(&mut told, 4),
+            Poll::Pending,
+            "nobody has said that there is something"
+        );
+        assert!(told.hear(READABLE));
+        assert_eq!(read(&mut told, 4), Poll::Ready(4));
+        assert_eq!(
+            read(&mut told, 4),
+            Poll::Ready(1),
+            "the buffer was filled: there may be more"
+        );
+        peer.write_all(b"more").unwrap();
+        assert_eq!(read(&mut told, 4), Poll::Pending, "of which the kernel will tell");
+        told.hear(READABLE);
+        assert_eq!(read(&mut told, 4), Poll::Ready(4));
+        assert_eq!(read(&mut told, 4), Poll::Pending);
+    }
+
+    #[test]
+    fn the_end_is_read_behind_what_came_before_it() {
+        let (mut peer, mut told) = pair();
+        peer.write_all(b"bye").unwrap();
+        drop(peer);
+        told.hear(News {
+            has_ended: true,
+            ..READABLE
+        });
+        assert_eq!(read(&mut told, 9), Poll::Ready(3));
+        assert_eq!(read(&mut told, 9), Poll::Ready(0), "without further news");
+    }
+
+    #[test]
+    fn a_full_socket_is_tried_again_when_it_takes_more() {
+        let (mut peer, mut told) = pair();
+        let much = vec![7; 1 << 16];
+        while told.poll_write(&much).is_ready() {}
+        peer.read_exact(&mut vec![0; 1 << 16]).unwrap();
+        assert!(
+            told.poll_write(&much).is_pending(),
+            "nobody has said that it takes more"
+        );
+        let writable = News {
+            is_readable: false,
+            ..READABLE
+        };
+        assert!(told.hear(writable));
+        assert!(told.poll_write(&much).is_ready());
+        assert!(!told.hear(writable), "it is known");
+    }
+}

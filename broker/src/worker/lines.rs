@@ -15,12 +15,16 @@ use slab::Slab;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::Worker;
 use crate::codec::Reason;
 use crate::connection::Connection;
 use crate::listener::told::News;
 
-/// Sockets that the kernel names at once.
-const EVENTS: usize = 256;
+/// Lines that are polled for one reason before the worker looks at its mail and its reports again.
+const AT_ONCE: usize = 128;
+
+/// Lines, or sessions, whose memory is fetched together before it is used.
+pub(super) const WARMED: usize = 16;
 
 /// No line.
 const NONE: u32 = u32::MAX;
@@ -88,7 +92,7 @@ impl Lines {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Rc::new(epoll::create(CreateFlags::CLOEXEC)?),
-            events: Cell::new(Vec::with_capacity(EVENTS)),
+            events: Cell::new(Vec::with_capacity(AT_ONCE)),
             lines: RefCell::default(),
             spare: Cell::default(),
         })
@@ -130,7 +134,7 @@ impl Lines {
     }
 
     /// Polls those whose sockets have something to say. Whether there may be more of them.
-    pub fn hear(&self) -> bool {
+    pub fn hear(&self, worker: &Worker) -> bool {
         let mut events = self.events.take();
         events.clear();
         let at_once = Timespec {
@@ -143,21 +147,41 @@ impl Lines {
             Some(&at_once),
         );
         let is_all = heard.is_ok() && events.len() < events.capacity();
-        for event in &events {
-            self.poll(event.data.u64() as usize, Some(news(event.flags)));
+        for some in events.chunks(WARMED) {
+            self.warm(worker, some.iter().map(|event| event.data.u64() as usize));
+            for event in some {
+                self.poll(event.data.u64() as usize, Some(news(event.flags)));
+            }
         }
         self.events.set(events);
         !is_all
     }
 
-    /// Polls those that were called.
-    pub fn come(&self) {
+    /// Polls those that were called, the first of them.
+    pub fn come(&self, worker: &Worker) {
         let mut called = self.spare.take();
-        CALLED.with_borrow_mut(|waiting| std::mem::swap(waiting, &mut called));
-        for key in called.drain(..) {
-            self.poll(key as usize, None);
+        CALLED.with_borrow_mut(|waiting| match waiting.len() > AT_ONCE {
+            true => called.extend(waiting.drain(..AT_ONCE)),
+            false => std::mem::swap(waiting, &mut called),
+        });
+        for some in called.chunks(WARMED) {
+            self.warm(worker, some.iter().map(|&key| key as usize));
+            for &key in some {
+                self.poll(key as usize, None);
+            }
         }
+        called.clear();
         self.spare.set(called);
+    }
+
+    /// Reads from each of these what polling it begins with: none of it is in a near cache, and what does not depend on each
+    /// other is fetched at once.
+    fn warm(&self, worker: &Worker, keys: impl Iterator<Item = usize> + Clone) {
+        let lines = self.lines.borrow();
+        let lines = keys.filter_map(|key| lines.get(key));
+        let touched = lines.clone().fold(0, |sum, line| sum ^ line.warm());
+        let slots = lines.map(|line| line.at().slot);
+        std::hint::black_box(touched ^ worker.with(|state| state.warm(slots)));
     }
 
     /// Whether any are called.

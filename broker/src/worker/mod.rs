@@ -486,6 +486,9 @@ impl Worker {
             }
             self.hear(&sockets, cx);
             self.come();
+            if self.lines.is_called() {
+                self.run_again();
+            }
             mail
         })
         .await;
@@ -495,7 +498,7 @@ impl Worker {
     /// Serves the lines whose sockets have something to say.
     fn hear(&self, sockets: &Sockets, cx: &mut Context<'_>) {
         while let Poll::Ready(Ok(mut guard)) = sockets.poll_read_ready(cx) {
-            if self.lines.hear() {
+            if self.lines.hear(self) {
                 return self.run_again();
             }
             guard.clear_ready();
@@ -505,7 +508,7 @@ impl Worker {
     /// Serves the lines for which there is something: an acknowledgement, a message, room.
     fn come(&self) {
         if self.lines.is_called() {
-            self.lines.come();
+            self.lines.come(self);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::acks::{Debt, Owed, owe_publish};
+use super::lines::WARMED;
 use super::mailbox::{Delivery, Mail};
 use super::state::{SessionRef, State};
 use crate::codec::{Publish, QoS, Reason};
@@ -360,9 +361,13 @@ impl State {
         while let Some(opened_ms) = self.acks.durable(appended, &mut settled) {
             let waited = self.now_ms.saturating_sub(opened_ms) as f64 / 1_000.0;
             self.metrics.ack_seconds.record(waited);
-            for owed in settled.drain(..) {
-                self.settle(owed, Ok(()));
+            for some in settled.chunks(WARMED) {
+                std::hint::black_box(self.warm(some.iter().map(|owed| owed.slot)));
+                for &owed in some {
+                    self.settle(owed, Ok(()));
+                }
             }
+            settled.clear();
         }
         self.settled = settled;
     }

@@ -205,6 +205,12 @@ impl State {
             .filter(|slot| slot.generation == at.generation)
     }
 
+    /// Reads a little of these sessions, all at once ([`Lines`](super::lines::Lines)).
+    pub(super) fn warm(&self, slots: impl Iterator<Item = u32>) -> u32 {
+        let slots = slots.filter_map(|at| self.slots.get(at as usize));
+        slots.fold(0, |sum, slot| sum ^ slot.warm())
+    }
+
     /// Puts the session's next deadline into the timers, unless they look at it before that anyway.
     pub(super) fn arm(&mut self, at: SessionRef) {
         let latest_ms = self.now_ms + LOOK_AGAIN_MS;
@@ -326,6 +332,17 @@ impl Slot {
             written_ms: 0,
             lingers: false,
         }
+    }
+
+    /// Reads a little of all that a publish needs of it.
+    fn warm(&self) -> u32 {
+        let class = self.class.as_ref();
+        let topic = class.and_then(|class| class.0.as_bytes().first());
+        let client_id = self.session.client_id().as_bytes().first();
+        let bytes = topic.copied().unwrap_or(0) ^ client_id.copied().unwrap_or(0);
+        let kicked = self.link.as_ref().is_some_and(|link| link.tie.kicked().is_some());
+        let says = self.session.wants_transmit() ^ self.held ^ kicked;
+        u32::from(bytes) ^ u32::from(says) ^ self.generation ^ self.written_ms ^ self.session.expiry_s()
     }
 
     /// What waits for it has changed.
