@@ -265,6 +265,9 @@ impl Connection {
     /// what only waits for its time.
     fn look_after(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let _ = Pin::new(&mut self.stream).poll_flush(cx); // an answer to a ping; a fault shows at the next read
+        if let Some(told) = self.told() {
+            told.hold();
+        }
         if !self.out.is_empty() || self.intake.has_left() || self.intake.resumes_at().is_some() {
             return Poll::Pending;
         }

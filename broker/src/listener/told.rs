@@ -29,6 +29,8 @@ pub(crate) struct Told {
     is_readable: bool,
     /// It took not all of what was written: nothing is tried before it takes more.
     is_full: bool,
+    /// Nothing is read from it for now.
+    is_held: bool,
     has_ended: bool,
     has_failed: bool,
 }
@@ -40,6 +42,7 @@ impl Told {
             socket,
             is_readable: false,
             is_full: false,
+            is_held: false,
             has_ended: false,
             has_failed: false,
         }
@@ -50,6 +53,11 @@ impl Told {
         self.socket
     }
 
+    /// Nothing is read from it until the next read: what comes meanwhile is no news, only that it has failed.
+    pub fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     /// What the kernel said. Whether that changes anything.
     pub fn hear(&mut self, news: News) -> bool {
         let takes_more = self.is_full && (news.is_writable || news.has_failed);
@@ -57,7 +65,7 @@ impl Told {
         self.has_ended |= news.has_ended;
         self.has_failed |= news.has_failed;
         self.is_full &= !takes_more;
-        takes_more || news.is_readable || news.has_ended
+        takes_more || news.has_failed || !self.is_held && (news.is_readable || news.has_ended)
     }
 
     /// Whether it has failed.
@@ -68,6 +76,7 @@ impl Told {
     /// A read that does not fill the buffer has taken all there was: what comes then is news.
     pub fn poll_read(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = buffer.remaining();
+        self.is_held = false;
         while self.is_readable || self.has_ended {
             match self.socket.read_now(buffer.initialize_unfilled()) {
                 Ok(count) => {
@@ -155,6 +164,26 @@ mod tests {
         told.hear(READABLE);
         assert_eq!(read(&mut told, 4), Poll::Ready(4));
         assert_eq!(read(&mut told, 4), Poll::Pending);
+    }
+
+    #[test]
+    fn who_is_held_hears_of_nothing_but_its_failure_and_reads_all_later() {
+        let (mut peer, mut told) = pair();
+        told.hold();
+        peer.write_all(b"more").unwrap();
+        assert!(!told.hear(READABLE));
+        let ended = News {
+            has_ended: true,
+            ..READABLE
+        };
+        assert!(!told.hear(ended));
+        let failed = News {
+            has_failed: true,
+            ..ended
+        };
+        assert!(told.hear(failed));
+        assert_eq!(read(&mut told, 9), Poll::Ready(4));
+        assert!(told.hear(READABLE), "it reads again");
     }
 
     #[test]

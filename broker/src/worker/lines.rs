@@ -3,6 +3,7 @@
 //! more time than most packets.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +32,7 @@ const NONE: u32 = u32::MAX;
 
 thread_local! {
     /// Lines of this thread's worker that are to be polled though their sockets say nothing.
-    static CALLED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static CALLED: RefCell<VecDeque<u32>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// What a session and its connection have in common.
@@ -66,7 +67,7 @@ impl Tie {
     /// Has the connection polled soon, if it is a line.
     pub fn call(&self) {
         if self.line.get() != NONE && !self.is_called.replace(true) {
-            CALLED.with_borrow_mut(|called| called.push(self.line.get()));
+            CALLED.with_borrow_mut(|called| called.push_back(self.line.get()));
         }
     }
 
@@ -160,10 +161,7 @@ impl Lines {
     /// Polls those that were called, the first of them.
     pub fn come(&self, worker: &Worker) {
         let mut called = self.spare.take();
-        CALLED.with_borrow_mut(|waiting| match waiting.len() > AT_ONCE {
-            true => called.extend(waiting.drain(..AT_ONCE)),
-            false => std::mem::swap(waiting, &mut called),
-        });
+        CALLED.with_borrow_mut(|waiting| called.extend(waiting.drain(..waiting.len().min(AT_ONCE))));
         for some in called.chunks(WARMED) {
             self.warm(worker, some.iter().map(|&key| key as usize));
             for &key in some {
@@ -195,10 +193,11 @@ impl Lines {
         let Some(connection) = lines.get_mut(key) else {
             return;
         }; // it ended since
-        if news.is_some_and(|news| !connection.hear(news)) {
-            return;
+        match news {
+            Some(news) if !connection.hear(news) => return,
+            Some(_) => {} // if it is called too it stands there once, and is polled again
+            None => connection.tie().come(),
         }
-        connection.tie().come();
         let mut cx = Context::from_waker(Waker::noop());
         let end = match catch_unwind(AssertUnwindSafe(|| connection.poll(&mut cx))) {
             Ok(Poll::Pending) => return,

@@ -271,15 +271,25 @@ fn run(id: u16, shared: Arc<Shared>, sender: BusSender, kept: Vec<KeptSession>) 
     worker.with(|state| state.restore(kept));
     worker.shared.ready.fetch_add(1, Ordering::Release);
     CURRENT.set(Some(worker.clone()));
+    let lines = EndLines(worker.clone());
     let ended = runtime.block_on(worker.clone().control());
     CURRENT.set(None);
     drop(runtime); // and the connections that have tasks with it
-    worker.lines.clear();
+    drop(lines);
     worker.with(|state| {
         state.send_last_events();
         state.metrics.show();
     });
     ended
+}
+
+/// The lines know their worker: none would ever be closed if they were not let go, after a panic too.
+struct EndLines(Rc<Worker>);
+
+impl Drop for EndLines {
+    fn drop(&mut self) {
+        self.0.lines.clear();
+    }
 }
 
 impl Worker {
@@ -305,7 +315,7 @@ impl Worker {
 
     /// The runtime is about to wait for the kernel.
     fn before_park(&self) {
-        self.come();
+        let came = self.come();
         let now_us = self.now_us();
         let nap = self.with(|state| {
             let found = std::mem::take(&mut state.found);
@@ -314,8 +324,8 @@ impl Worker {
             nap
         });
         self.end_of_turn(nap.is_some_and(|nap| !nap.leaves));
-        self.come(); // what is acknowledged when it leaves
-        if self.lines.is_called() || self.with(|state| state.found.packets > 0) {
+        // What is acknowledged when it leaves. What lines did here is to leave too, and may have woken others.
+        if self.come() || came {
             self.run_again();
         }
         let Some(nap) = nap else { return };
@@ -484,7 +494,7 @@ impl Worker {
                 }
                 self.tick();
             }
-            self.hear(&sockets, cx);
+            self.hear_sockets(&sockets, cx);
             self.come();
             if self.lines.is_called() {
                 self.run_again();
@@ -496,7 +506,7 @@ impl Worker {
     }
 
     /// Serves the lines whose sockets have something to say.
-    fn hear(&self, sockets: &Sockets, cx: &mut Context<'_>) {
+    fn hear_sockets(&self, sockets: &Sockets, cx: &mut Context<'_>) {
         while let Poll::Ready(Ok(mut guard)) = sockets.poll_read_ready(cx) {
             if self.lines.hear(self) {
                 return self.run_again();
@@ -505,11 +515,13 @@ impl Worker {
         }
     }
 
-    /// Serves the lines for which there is something: an acknowledgement, a message, room.
-    fn come(&self) {
-        if self.lines.is_called() {
+    /// Serves the lines for which there is something: an acknowledgement, a message, room. Whether there were any.
+    fn come(&self) -> bool {
+        let is_called = self.lines.is_called();
+        if is_called {
             self.lines.come(self);
         }
+        is_called
     }
 
     /// Serves a connection over a plain socket until it ends.

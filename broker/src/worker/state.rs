@@ -336,10 +336,9 @@ impl Slot {
 
     /// Reads a little of all that a publish needs of it.
     fn warm(&self) -> u32 {
-        let class = self.class.as_ref();
-        let topic = class.and_then(|class| class.0.as_bytes().first());
+        let stem = self.stem.as_ref().is_some_and(|stem| stem.is_on(""));
         let client_id = self.session.client_id().as_bytes().first();
-        let bytes = topic.copied().unwrap_or(0) ^ client_id.copied().unwrap_or(0);
+        let bytes = client_id.copied().unwrap_or(0) ^ u8::from(stem);
         let kicked = self.link.as_ref().is_some_and(|link| link.tie.kicked().is_some());
         let says = self.session.wants_transmit() ^ self.held ^ kicked;
         u32::from(bytes) ^ u32::from(says) ^ self.generation ^ self.written_ms ^ self.session.expiry_s()
