@@ -1,5 +1,7 @@
 //! When the log is read on: what gathers, and what never waits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 /// Longer than any test takes: what is not held back for it goes at once.
@@ -64,59 +66,53 @@ fn a_publisher_that_waits_for_kafka_waits_for_nothing_else() {
     assert_eq!((bench.got.len(), bench.pump.awaited), (4, 0));
 }
 
-#[test]
-fn while_a_publisher_waits_all_that_comes_is_read_at_once() {
-    let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
+/// A sink that gathers for long, and by which flag Kafka says nothing.
+fn beside_silent_kafka(is_silent: bool) -> (Arc<AtomicBool>, Bench) {
+    let silent = Arc::new(AtomicBool::new(is_silent));
     let hold = Arc::clone(&silent);
-    let rule = move |_: &[Landed]| match hold.load(std::sync::atomic::Ordering::Relaxed) {
+    let rule = move |_: &[Landed]| match hold.load(Ordering::Relaxed) {
         true => Verdict::Silence,
         false => Verdict::Taken,
     };
-    let mut bench = Bench::with(routes(), |config| config.gather = LONG, rule);
+    let bench = Bench::with(routes(), |config| config.gather = LONG, rule);
+    (silent, bench)
+}
+
+#[test]
+fn while_a_publisher_waits_all_that_comes_is_read_at_once() {
+    let (silent, mut bench) = beside_silent_kafka(false);
     bench.publish(&numbers("urgent/a", 0..1));
     bench.turn_to_end();
-    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    silent.store(true, Ordering::Relaxed);
     bench.publish(&numbers("urgent/a", 1..2));
     bench.turn();
     let started = Instant::now();
     bench.publish(&numbers("devices/a", 2..3));
     bench.turn_until("it is read", |bench| bench.pump.open == 2);
     assert!(started.elapsed() < LONG);
-    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    silent.store(false, Ordering::Relaxed);
     bench.turn_to_end();
 }
 
 #[test]
 fn what_waits_for_the_report_of_another_record_does_not_gather() {
-    let silent = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let hold = Arc::clone(&silent);
-    let rule = move |_: &[Landed]| match hold.load(std::sync::atomic::Ordering::Relaxed) {
-        true => Verdict::Silence,
-        false => Verdict::Taken,
-    };
-    let mut bench = Bench::with(routes(), |config| config.gather = LONG, rule);
+    let (silent, mut bench) = beside_silent_kafka(true);
     bench.publish(&numbers("devices/a", 0..3));
     // The first of a partition goes alone.
     bench.turn_until("it is on its way", |bench| bench.pump.main.in_flight == 1);
     assert!(!bench.pump.is_unhurried(), "two wait for its report");
-    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    silent.store(false, Ordering::Relaxed);
     bench.turn_until("they are on their way", |bench| bench.pump.main.in_flight == 2);
     assert!(bench.pump.is_unhurried());
 }
 
 #[test]
 fn reports_are_looked_at_while_the_log_gathers() {
-    let silent = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let hold = Arc::clone(&silent);
-    let rule = move |_: &[Landed]| match hold.load(std::sync::atomic::Ordering::Relaxed) {
-        true => Verdict::Silence,
-        false => Verdict::Taken,
-    };
-    let mut bench = Bench::with(routes(), |config| config.gather = LONG, rule);
+    let (silent, mut bench) = beside_silent_kafka(false);
     // The first of a partition goes alone.
     bench.publish(&numbers("devices/a", 0..1));
     bench.turn_to_end();
-    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    silent.store(true, Ordering::Relaxed);
     bench.pump.gather = Gather::new(LONG, Instant::now());
     bench.publish(&numbers("devices/a", 1..3));
     bench.turn_until("they are on their way", |bench| bench.pump.main.in_flight == 2);
@@ -125,7 +121,7 @@ fn reports_are_looked_at_while_the_log_gathers() {
     bench.turn_until("it rests", |bench| {
         !bench.pump.gather.rest(Instant::now()).is_zero()
     });
-    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    silent.store(false, Ordering::Relaxed);
     bench.turn_until("they are reported", |bench| bench.pump.main.in_flight == 0);
     assert!(started.elapsed() < LONG);
     assert_eq!(landed(&bench).len(), 3, "what came meanwhile gathers");
